@@ -1,0 +1,43 @@
+namespace LlmPipeline.Models;
+
+/// <summary>
+/// All parameters of a model in one 64-byte aligned buffer, gradients in another; each tensor is a view. Tensors with two or
+/// more dimensions (which are decayed) come first. The host spans are the truth that exchange, optimizer and checkpoints work
+/// on; on the CPU the network computes on the same memory.
+/// </summary>
+public abstract class FlatParameters
+{
+    /// <summary>Elements of the buffers, padding between tensors included (padding is 0 in both and stays 0).</summary>
+    public abstract int Length { get; }
+
+    /// <summary>Elements of the leading range that weight decay applies to.</summary>
+    public abstract int DecayedLength { get; }
+
+    /// <summary>Trainable numbers, padding not counted.</summary>
+    public abstract long ParameterCount { get; }
+
+    /// <summary>The tensors, in buffer order.</summary>
+    public abstract IReadOnlyList<ParameterView> Views { get; }
+
+    /// <summary>Parameter values on the host.</summary>
+    public abstract Span<float> Values { get; }
+
+    /// <summary>Gradients on the host.</summary>
+    public abstract Span<float> Gradients { get; }
+
+    /// <summary>Sets all gradients to 0, on host and device.</summary>
+    public abstract void ZeroGradients();
+
+    /// <summary>Brings gradients from the device to <see cref="Gradients"/>; nothing to do on the CPU.</summary>
+    public abstract void DownloadGradients();
+
+    /// <summary>Brings <see cref="Values"/> to the device; nothing to do on the CPU. Call after changing values.</summary>
+    public abstract void UploadValues();
+}
+
+/// <summary>One tensor of a model.</summary>
+/// <param name="Name">Its key in checkpoints, for example <c>transformer.h.0.ln_1.weight</c>.</param>
+/// <param name="Shape">Its sizes.</param>
+/// <param name="Offset">Its first element in the flat buffer.</param>
+/// <param name="Length">Its number of elements.</param>
+public sealed record ParameterView(string Name, IReadOnlyList<long> Shape, int Offset, int Length);
