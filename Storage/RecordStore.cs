@@ -82,7 +82,7 @@ public sealed class RecordStore<T>(IBlobStore store, RecordFormat<T> format, Tim
     public RecordVersion<T>? TryGet(string id) => _entries.TryGetValue(id, out var entry) ? entry.Current : null;
 
     /// <summary>Stores a new record, durably.</summary>
-    /// <returns>False when the id is taken; the present record is <paramref name="record"/> then, too.</returns>
+    /// <returns>False when the id is taken; the present record is returned then, too.</returns>
     public async Task<(bool Created, RecordVersion<T> Record)> TryCreateAsync(string id, T value, CancellationToken cancellationToken = default)
     {
         ResourceName.RequireId(id, $"The id in {format.Collection}");
