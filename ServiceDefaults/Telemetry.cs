@@ -1,0 +1,71 @@
+using System.Diagnostics;
+using Microsoft.AspNetCore.Http;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Hosting;
+using Microsoft.Extensions.Logging;
+using OpenTelemetry;
+using OpenTelemetry.Metrics;
+using OpenTelemetry.Resources;
+using OpenTelemetry.Trace;
+
+namespace LlmPipeline.ServiceDefaults;
+
+/// <summary>Traces, metrics and logs of a service, exported over OTLP where OTEL_EXPORTER_OTLP_ENDPOINT says so.</summary>
+internal static class Telemetry
+{
+    // Asked for all the time, by probes and workers: as spans they would bury the runs.
+    private static readonly string[] UntracedPaths =
+    [
+        "/health/",
+        "/grpc.health.v1.",
+        "/grpc.reflection.",
+        "/llmpipeline.workers.v1.",
+    ];
+
+    public static void AddTelemetry(this IHostApplicationBuilder builder)
+    {
+        builder.Logging.AddOpenTelemetry(logging =>
+        {
+            logging.IncludeFormattedMessage = true;
+            logging.IncludeScopes = true;
+        });
+        var telemetry = builder.Services.AddOpenTelemetry()
+            .WithMetrics(metrics => metrics
+                .AddAspNetCoreInstrumentation()
+                .AddHttpClientInstrumentation()
+                .AddRuntimeInstrumentation()
+                .AddMeter("LlmPipeline.*"))
+            .WithTracing(tracing => tracing
+                .AddSource("LlmPipeline.*")
+                .AddAspNetCoreInstrumentation(server => server.Filter = context => IsTraced(context.Request.Path.Value))
+                .AddHttpClientInstrumentation(client =>
+                {
+                    client.FilterHttpRequestMessage = request => IsTraced(request.RequestUri?.AbsolutePath);
+                    client.EnrichWithHttpRequestMessage = NameGrpcCall;
+                }));
+
+        // OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES are read by the SDK itself.
+        if (string.IsNullOrEmpty(builder.Configuration["OTEL_SERVICE_NAME"]))
+        {
+            telemetry.ConfigureResource(resource => resource.AddService(builder.Environment.ApplicationName));
+        }
+
+        if (!string.IsNullOrWhiteSpace(builder.Configuration["OTEL_EXPORTER_OTLP_ENDPOINT"]))
+        {
+            telemetry.UseOtlpExporter();
+        }
+    }
+
+    /// <summary>Whether a request to this path becomes a span.</summary>
+    internal static bool IsTraced(PathString path) =>
+        !UntracedPaths.Any(prefix => (path.Value ?? "").StartsWith(prefix, StringComparison.Ordinal));
+
+    private static void NameGrpcCall(Activity activity, HttpRequestMessage request)
+    {
+        if (request.Content?.Headers.ContentType?.MediaType == "application/grpc" && request.RequestUri is { } uri)
+        {
+            activity.DisplayName = uri.AbsolutePath.TrimStart('/');
+            activity.SetTag("rpc.system", "grpc");
+        }
+    }
+}

@@ -1,0 +1,53 @@
+using System.Diagnostics;
+using Grpc.Core;
+using Grpc.Health.V1;
+using LlmPipeline.Runs.V1;
+using Microsoft.AspNetCore.Builder;
+
+namespace LlmPipeline.ServiceDefaults.Tests;
+
+public sealed class TelemetryTests
+{
+    [Theory]
+    [InlineData("/health/ready", false)]
+    [InlineData("/grpc.health.v1.Health/Check", false)]
+    [InlineData("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", false)]
+    [InlineData("/llmpipeline.workers.v1.CoordinatorService/Heartbeat", false)]
+    [InlineData("/llmpipeline.workers.v1.CoordinatorService/ReportProgress", false)]
+    [InlineData("/llmpipeline.workers.v1.PeerService/CopyState", false)]
+    [InlineData("/llmpipeline.runs.v1.RunService/CreateRun", true)]
+    [InlineData("/v1/completions", true)]
+    [InlineData("/", true)]
+    public void OnlyWhatSaysSomethingIsTraced(string path, bool traced) => Assert.Equal(traced, Telemetry.IsTraced(path));
+
+    [Fact]
+    public async Task AGrpcCallIsOneTraceOfClientServerAndTheServicesOwnSpans()
+    {
+        var service = await TestService.StartAsync(
+            builder => builder.Services.AddLlmPipelineGrpc(), app => app.MapGrpcService<TracedRuns>());
+
+        await new RunService.RunServiceClient(service.Grpc).GetRunAsync(
+            new GetRunRequest(), deadline: DateTime.UtcNow + TestService.Patience);
+        await new Health.HealthClient(service.Grpc).CheckAsync(
+            new HealthCheckRequest(), deadline: DateTime.UtcNow + TestService.Patience);
+        await service.Http.GetStringAsync("/health/live").WaitAsync(TestService.Patience);
+        await service.DisposeAsync();
+
+        var work = Assert.Single(service.Spans, span => span.DisplayName == "work");
+        var trace = service.Spans.Where(span => span.TraceId == work.TraceId).ToList();
+        Assert.Contains(trace, span => span is { Kind: ActivityKind.Server, DisplayName: "POST /llmpipeline.runs.v1.RunService/GetRun" });
+        Assert.Contains(trace, span => span is { Kind: ActivityKind.Client, DisplayName: "llmpipeline.runs.v1.RunService/GetRun" });
+        Assert.DoesNotContain(service.Spans, span => span.DisplayName.Contains("ealth", StringComparison.Ordinal));
+    }
+
+    private sealed class TracedRuns : RunService.RunServiceBase
+    {
+        private static readonly ActivitySource Source = new("LlmPipeline.Anything");
+
+        public override Task<GetRunResponse> GetRun(GetRunRequest request, ServerCallContext context)
+        {
+            using var work = Source.StartActivity("work");
+            return Task.FromResult(new GetRunResponse());
+        }
+    }
+}
