@@ -7,6 +7,9 @@ namespace LlmPipeline.Models;
 /// <summary>An autoregressive network: token ids in, next-token logits out. Not safe for use from two threads at once.</summary>
 public abstract class LanguageModel : IDisposable
 {
+    /// <summary>A target that is not predicted: it adds nothing to loss, gradient and counts.</summary>
+    public const int IgnoredTarget = -100;
+
     /// <summary>Sizes of the network.</summary>
     public abstract ModelConfig Config { get; }
 
@@ -17,7 +20,13 @@ public abstract class LanguageModel : IDisposable
     public abstract torch.Device Device { get; }
 
     /// <summary>Creates a network with fresh weights; the same config and seed give the same bits.</summary>
-    public static LanguageModel Create(ModelConfig config, long seed, torch.Device device) => throw new NotImplementedException();
+    /// <exception cref="ArgumentException">The config names sizes that are not possible.</exception>
+    public static LanguageModel Create(ModelConfig config, long seed, torch.Device device)
+    {
+        var model = new Gpt(config, device);
+        GptLayout.Initialize(config, seed, model.Parameters);
+        return model;
+    }
 
     /// <summary>Next-token logits for every position, without dropout and without a graph.</summary>
     /// <param name="ids_BT">int64, T at most the context length, on any device.</param>
@@ -26,18 +35,44 @@ public abstract class LanguageModel : IDisposable
 
     /// <summary>
     /// Adds the gradient of <c>lossScale * sum of token losses</c> of one micro-batch to <see cref="FlatParameters.Gradients"/>.
-    /// Bit-identical for equal arguments, parameters and <see cref="TorchRuntime.Fingerprint"/>.
+    /// Bit-identical for equal arguments, parameters and <see cref="TorchRuntime.Fingerprint"/> (on the CPU).
     /// </summary>
     /// <param name="inputs_BT">Input ids, row by row.</param>
-    /// <param name="targets_BT">The ids to predict, as many.</param>
+    /// <param name="targets_BT">The ids to predict, as many; or <see cref="IgnoredTarget"/>.</param>
     /// <param name="batch">B.</param>
     /// <param name="lossScale">One over the predicted tokens of the whole step, over all workers.</param>
     /// <param name="dropoutSeed">Seed of this micro-batch's dropout.</param>
     /// <returns>The mean loss of the micro-batch, in nats per token.</returns>
+    /// <exception cref="ArgumentException">The lengths do not fit, or an id is not of the vocabulary.</exception>
     public abstract float AccumulateGradients(ReadOnlySpan<int> inputs_BT, ReadOnlySpan<int> targets_BT, int batch, float lossScale, ulong dropoutSeed);
 
     /// <summary>Sum of token losses in nats (float64), and the number of tokens whose most likely prediction is right, without dropout.</summary>
-    public abstract (double LossSum, long CorrectCount) Evaluate(ReadOnlySpan<int> inputs_BT, ReadOnlySpan<int> targets_BT, int batch);
+    public (double LossSum, long CorrectCount) Evaluate(ReadOnlySpan<int> inputs_BT, ReadOnlySpan<int> targets_BT, int batch)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(batch);
+        var lossSums = new double[batch];
+        var correctCounts = new long[batch];
+        EvaluateSequences(inputs_BT, targets_BT, batch, lossSums, correctCounts);
+        var lossSum = 0.0;
+        foreach (var sum in lossSums)
+        {
+            lossSum += sum;
+        }
+
+        return (lossSum, correctCounts.Sum());
+    }
+
+    /// <summary>
+    /// The same for each sequence. On the CPU a sequence's numbers are the same bits in whatever batch it stands; on CUDA they
+    /// may differ by rounding.
+    /// </summary>
+    /// <param name="inputs_BT">Input ids, row by row.</param>
+    /// <param name="targets_BT">The ids to predict, as many; or <see cref="IgnoredTarget"/>.</param>
+    /// <param name="batch">B.</param>
+    /// <param name="lossSums_B">Receives the sums of token losses, in nats.</param>
+    /// <param name="correctCounts_B">Receives the numbers of right predictions.</param>
+    /// <exception cref="ArgumentException">The lengths do not fit, or an id is not of the vocabulary.</exception>
+    public abstract void EvaluateSequences(ReadOnlySpan<int> inputs_BT, ReadOnlySpan<int> targets_BT, int batch, Span<double> lossSums_B, Span<long> correctCounts_B);
 
     /// <summary>Begins a generation of <paramref name="batch"/> sequences with a key-value cache.</summary>
     public abstract IncrementalState BeginGeneration(int batch);
@@ -55,39 +90,9 @@ public abstract class IncrementalState : IDisposable
     /// <summary>Appends T ids to each sequence and returns the logits after the last of them.</summary>
     /// <param name="ids_BT">Row by row; every sequence gets as many.</param>
     /// <param name="logits_BV">Receives the logits, row by row.</param>
+    /// <exception cref="ArgumentException">The lengths do not fit, an id is not of the vocabulary, or the context is full.</exception>
     public abstract void Append(ReadOnlySpan<int> ids_BT, Span<float> logits_BV);
 
     /// <inheritdoc/>
     public abstract void Dispose();
-}
-
-/// <summary>Sizes of a network.</summary>
-public sealed record ModelConfig
-{
-    /// <summary>"gpt2".</summary>
-    public string Architecture { get; init; } = "gpt2";
-
-    /// <summary>Number of ids.</summary>
-    public required int VocabularySize { get; init; }
-
-    /// <summary>Number of blocks.</summary>
-    public required int Layers { get; init; }
-
-    /// <summary>Number of attention heads; divides <see cref="Width"/>.</summary>
-    public required int Heads { get; init; }
-
-    /// <summary>Channels of the residual stream.</summary>
-    public required int Width { get; init; }
-
-    /// <summary>Context length in tokens.</summary>
-    public required int Context { get; init; }
-
-    /// <summary>Dropout probability in training.</summary>
-    public double Dropout { get; init; }
-
-    /// <summary>Biases in linear layers and LayerNorms.</summary>
-    public bool Bias { get; init; } = true;
-
-    /// <summary>Id of <c>&lt;|endoftext|&gt;</c>.</summary>
-    public int EndOfTextId { get; init; }
 }

@@ -4,21 +4,74 @@ namespace LlmPipeline.Models;
 /// Which window of the token stream is sample i of a run: a stateless permutation of (seed, epoch, i), so that any position is
 /// a seek and the order does not depend on the number of workers.
 /// </summary>
-/// <param name="tokenCount">Length of the stream.</param>
-/// <param name="context">T; a sample is T inputs and T targets, that is T + 1 ids.</param>
-/// <param name="seed">Seed of the run.</param>
-public sealed class SampleOrder(long tokenCount, int context, long seed)
+/// <remarks>
+/// An epoch cuts the stream, from a shift of its own on, into windows that begin T ids apart (the last target of a window is
+/// the first input of its neighbour; no id is a target twice), and visits them in the order of a Feistel network over the
+/// next power of four, walked until the result is a window's number (cycle walking: still a bijection; under 4 rounds of the
+/// walk on average).
+/// </remarks>
+public sealed class SampleOrder
 {
+    private const int Rounds = 6;
+
+    private readonly int _context;
+    private readonly long _seed;
+    private readonly long _shifts;
+    private readonly int _halfBits;
+
+    /// <summary>Sets up the order of a stream.</summary>
+    /// <param name="tokenCount">Length of the stream.</param>
+    /// <param name="context">T; a sample is T inputs and T targets, that is T + 1 ids.</param>
+    /// <param name="seed">Seed of the run.</param>
+    /// <exception cref="ArgumentException">The stream is shorter than one sample.</exception>
+    public SampleOrder(long tokenCount, int context, long seed)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(context);
+        if (tokenCount < context + 1L)
+        {
+            throw new ArgumentException($"The token stream has {tokenCount} ids; one sample of context {context} needs {context + 1L}. Take more text or a smaller context.", nameof(tokenCount));
+        }
+
+        _context = context;
+        _seed = seed;
+
+        // Where the stream allows it, leave T - 1 ids of room, so that every shift 0 .. T - 1 fits.
+        SamplesPerEpoch = Math.Max(1, (tokenCount - context) / context);
+        _shifts = Math.Min(context, tokenCount - (SamplesPerEpoch * context));
+        while (1L << (2 * _halfBits) < SamplesPerEpoch)
+        {
+            _halfBits++;
+        }
+    }
+
     /// <summary>Samples in one epoch.</summary>
-    public long SamplesPerEpoch => throw new NotImplementedException();
+    public long SamplesPerEpoch { get; }
 
     /// <summary>First id of sample <paramref name="index"/>, counted from 0 over all epochs. Windows of one epoch do not overlap; each epoch shifts them by an amount of its own.</summary>
-    public long PositionOf(long index) => throw new NotImplementedException($"{tokenCount} {context} {seed} {index}");
-}
+    public long PositionOf(long index)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(index);
+        var (epoch, place) = Math.DivRem(index, SamplesPerEpoch);
+        var shift = (long)(Seeds.Derive(_seed, "sample-shift", epoch) % (ulong)_shifts);
+        return shift + (Permute(place, Seeds.Derive(_seed, "sample-order", epoch)) * _context);
+    }
 
-/// <summary>Seeds by name: every use of randomness derives its own from (run seed, purpose, position).</summary>
-public static class Seeds
-{
-    /// <summary>The seed of one use.</summary>
-    public static ulong Derive(long seed, string purpose, long position = 0, long subPosition = 0) => throw new NotImplementedException();
+    private long Permute(long place, ulong key)
+    {
+        var mask = (1UL << _halfBits) - 1;
+        var value = (ulong)place;
+        do
+        {
+            ulong left = value >> _halfBits, right = value & mask;
+            for (var round = 0UL; round < Rounds; round++)
+            {
+                (left, right) = (right, left ^ (Seeds.Mix(key ^ (round << 56) ^ right) & mask));
+            }
+
+            value = (left << _halfBits) | right;
+        }
+        while (value >= (ulong)SamplesPerEpoch);
+
+        return (long)value;
+    }
 }

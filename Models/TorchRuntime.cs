@@ -1,3 +1,7 @@
+using System.Globalization;
+using System.Runtime.InteropServices;
+using System.Runtime.Intrinsics.X86;
+using System.Text;
 using TorchSharp;
 
 namespace LlmPipeline.Models;
@@ -5,16 +9,128 @@ namespace LlmPipeline.Models;
 /// <summary>Makes libtorch ready. Every process that computes with torch calls <see cref="Initialize"/> before anything else of torch.</summary>
 public static class TorchRuntime
 {
+    private static readonly Lock Gate = new();
+    private static TorchRuntimeOptions? _applied;
+    private static string? _fingerprint;
+
     /// <summary>Loads libtorch and sets its threads and allocator; further calls do nothing.</summary>
-    public static void Initialize(TorchRuntimeOptions? options = null) => throw new NotImplementedException();
+    /// <exception cref="ArgumentOutOfRangeException">The number of threads is not in 1..1024.</exception>
+    /// <exception cref="DllNotFoundException">libtorch does not load here; the message says which file and why.</exception>
+    public static void Initialize(TorchRuntimeOptions? options = null)
+    {
+        lock (Gate)
+        {
+            if (_applied is not null)
+            {
+                return;
+            }
+
+            options ??= new TorchRuntimeOptions();
+            if (options.Threads is < 1 or > 1024)
+            {
+                throw new ArgumentOutOfRangeException(nameof(options), options.Threads, $"{TorchRuntimeOptions.Section}:{nameof(options.Threads)} must be in 1..1024.");
+            }
+
+            if (OperatingSystem.IsLinux())
+            {
+                LinuxTorch.Prepare(options);
+            }
+
+            torch.InitializeDeviceType(DeviceType.CPU);
+            torch.set_num_threads(options.Threads);
+            torch.set_num_interop_threads(1);
+            _fingerprint = ComputeFingerprint(options);
+            _applied = options;
+        }
+    }
 
     /// <summary>The device that a setting names.</summary>
     /// <param name="device">"auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N".</param>
     /// <exception cref="InvalidOperationException">There is no such device here; the message says what there is.</exception>
-    public static torch.Device ResolveDevice(string device) => throw new NotImplementedException();
+    public static torch.Device ResolveDevice(string device)
+    {
+        ArgumentNullException.ThrowIfNull(device);
+        Initialize();
+        if (device is "cpu")
+        {
+            return torch.CPU;
+        }
 
-    /// <summary>What computes here: CPU instruction set, libtorch version, threads, MKL option. Equal fingerprints give equal bits.</summary>
-    public static string Fingerprint => throw new NotImplementedException();
+        var count = CudaDeviceCount();
+        if (device is "auto")
+        {
+            return count > 0 ? new torch.Device(DeviceType.CUDA, 0) : torch.CPU;
+        }
+
+        var index = 0;
+        if (device is not "cuda" && !(device.StartsWith("cuda:", StringComparison.Ordinal)
+            && int.TryParse(device.AsSpan(5), NumberStyles.None, CultureInfo.InvariantCulture, out index)))
+        {
+            throw new InvalidOperationException($"'{device}' is not a device: give auto, cpu, cuda or cuda:N.");
+        }
+
+        if (index >= count)
+        {
+            throw new InvalidOperationException(count == 0
+                ? $"Device '{device}' was asked for, but there is no CUDA here (no GPU, no driver, or a build without -p:TorchBackend=cuda). Use cpu or auto."
+                : $"Device '{device}' was asked for, but there are only cuda:0 to cuda:{count - 1} here.");
+        }
+
+        return new torch.Device(DeviceType.CUDA, index);
+    }
+
+    /// <summary>What computes here: processor and instruction set, libtorch build, threads, MKL option. Equal fingerprints give equal bits.</summary>
+    public static string Fingerprint
+    {
+        get
+        {
+            Initialize();
+            return _fingerprint!;
+        }
+    }
+
+    // torch.cuda.is_available() of a CPU build looks for CUDA natives in the package cache and may copy them, so ask for the file first.
+    private static int CudaDeviceCount()
+    {
+        if (OperatingSystem.IsMacOS() || (OperatingSystem.IsLinux() && !LinuxTorch.HasCuda))
+        {
+            return 0;
+        }
+
+        return torch.cuda.is_available() ? torch.cuda.device_count() : 0;
+    }
+
+    private static string ComputeFingerprint(TorchRuntimeOptions options)
+    {
+        List<string> parts = [RuntimeInformation.ProcessArchitecture.ToString().ToLowerInvariant()];
+        if (X86Base.IsSupported)
+        {
+            // Vendor (leaf 0), family, model and stepping (leaf 1), instruction sets (leaf 7): math libraries dispatch on all of them.
+            var (_, ebx, ecx, edx) = X86Base.CpuId(0, 0);
+            parts.Add(string.Concat(new[] { ebx, edx, ecx }.Select(r => Encoding.ASCII.GetString(BitConverter.GetBytes(r)))));
+            parts.Add(Hex(X86Base.CpuId(1, 0).Eax));
+            parts.Add(Avx512F.IsSupported ? "avx512" : Avx2.IsSupported ? "avx2" : "sse");
+            parts.Add(Hex(X86Base.CpuId(7, 0).Ebx));
+            parts.Add(Hex(X86Base.CpuId(7, 1).Eax));
+        }
+
+        parts.Add($"libtorch={torch.__version__}");
+        if (OperatingSystem.IsLinux())
+        {
+            parts.Add($"bytes={Text(LinuxTorch.LibTorchLength)}");
+        }
+
+        parts.Add($"threads={Text(options.Threads)}");
+        if (Environment.GetEnvironmentVariable("ATEN_CPU_CAPABILITY") is { Length: > 0 } capability)
+        {
+            parts.Add($"aten={capability}");
+        }
+
+        return string.Join(' ', parts);
+
+        static string Hex(int value) => value.ToString("x8", CultureInfo.InvariantCulture);
+        static string Text(long value) => value.ToString(CultureInfo.InvariantCulture);
+    }
 }
 
 /// <summary>Settings of <see cref="TorchRuntime"/>; section "Torch".</summary>

@@ -1,0 +1,126 @@
+namespace LlmPipeline.Models;
+
+/// <summary><c>model.safetensors</c> of a GPT-2.</summary>
+internal static class GptWeights
+{
+    private const string Prefix = "transformer.";
+    private const string Embedding = "transformer.wte.weight";
+    private const string Head = "lm_head.weight";
+
+    /// <summary>Writes the weights with the names that transformers' GPT2LMHeadModel has; the tied head is left out, as there.</summary>
+    public static Task WriteAsync(Stream stream, LanguageModel model, CancellationToken cancellationToken)
+    {
+        var views = model.Parameters.Views.ToDictionary(v => v.Name);
+        SafetensorsEntry[] entries =
+        [
+            .. GptLayout.Tensors(model.Config).Select(t => new SafetensorsEntry(t.Name, t.Shape, views.TryGetValue(t.Name, out var view)
+                ? (offset, destination) => model.Parameters.Values.Slice(view.Offset + (int)offset, destination.Length).CopyTo(destination)
+                : (_, destination) => destination.Clear())),
+        ];
+        return Safetensors.WriteAsync(stream, entries, new Dictionary<string, string> { ["format"] = "pt" }, cancellationToken);
+    }
+
+    /// <summary>
+    /// Opens weights that any implementation wrote for the same config: with or without <c>transformer.</c> before the names,
+    /// with or without the tied head, mask buffers of older versions passed over.
+    /// </summary>
+    /// <exception cref="InvalidDataException">Tensors are missing, unknown or of another shape; the message names them.</exception>
+    public static SafetensorsFile Open(string path, ModelConfig config)
+    {
+        var file = SafetensorsFile.Open(path);
+        try
+        {
+            CheckNames(path, file, config);
+            CheckTied(path, file, NameIn(file, Embedding));
+            return file;
+        }
+        catch
+        {
+            file.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Fills a model from a file that <see cref="Open"/> has checked against its config.</summary>
+    public static void Read(SafetensorsFile file, LanguageModel model)
+    {
+        foreach (var view in model.Parameters.Views)
+        {
+            file.Read(NameIn(file, view.Name), model.Parameters.Values.Slice(view.Offset, view.Length));
+        }
+
+        model.Parameters.UploadValues();
+    }
+
+    private static string NameIn(SafetensorsFile file, string name) => file.Tensors.ContainsKey(Embedding) ? name : name[Prefix.Length..];
+
+    private static void CheckNames(string path, SafetensorsFile file, ModelConfig config)
+    {
+        var problems = new List<string>();
+        var known = new HashSet<string>(StringComparer.Ordinal) { Head };
+        foreach (var (name, shape, isBias) in GptLayout.Tensors(config))
+        {
+            var key = NameIn(file, name);
+            known.Add(key);
+            if (!file.Tensors.TryGetValue(key, out var tensor))
+            {
+                if (config.Bias || !isBias)
+                {
+                    problems.Add($"'{key}' is missing");
+                }
+            }
+            else if (!tensor.Shape.SequenceEqual(shape))
+            {
+                problems.Add($"'{key}' has shape ({string.Join(", ", tensor.Shape)}) instead of ({string.Join(", ", shape)})");
+            }
+            else if (tensor.DataType is not ("F32" or "F16" or "BF16" or "F64"))
+            {
+                problems.Add($"'{key}' is of type {tensor.DataType} instead of F32, F16, BF16 or F64");
+            }
+            else if (isBias && !config.Bias && !IsZero(file, key, shape[0]))
+            {
+                problems.Add($"'{key}' is not 0, though {ModelDirectory.ConfigFile} says \"bias\": false");
+            }
+        }
+
+        problems.AddRange(file.Tensors.Keys
+            .Where(key => !known.Contains(key) && !key.EndsWith(".attn.bias", StringComparison.Ordinal) && !key.EndsWith(".attn.masked_bias", StringComparison.Ordinal))
+            .Select(key => $"'{key}' is not a tensor of this network"));
+        if (problems.Count > 0)
+        {
+            var more = problems.Count > 5 ? $"; and {problems.Count - 5} more" : "";
+            throw new InvalidDataException($"'{path}' does not fit its {ModelDirectory.ConfigFile}: {string.Join("; ", problems.Take(5))}{more}.");
+        }
+    }
+
+    private static bool IsZero(SafetensorsFile file, string key, long length)
+    {
+        var values = new float[length];
+        file.Read(key, values);
+        return !values.AsSpan().ContainsAnyExcept(0f, -0f);
+    }
+
+    // Some writers store the tied head as well; one that differs belongs to a network that this is not.
+    private static void CheckTied(string path, SafetensorsFile file, string embedding)
+    {
+        if (!file.Tensors.TryGetValue(Head, out var head))
+        {
+            return;
+        }
+
+        var shape = file.Tensors[embedding].Shape;
+        var same = head.Shape.SequenceEqual(shape);
+        if (same)
+        {
+            var (a, b) = (new float[shape[0] * shape[1]], new float[shape[0] * shape[1]]);
+            file.Read(embedding, a);
+            file.Read(Head, b);
+            same = a.AsSpan().SequenceEqual(b);
+        }
+
+        if (!same)
+        {
+            throw new InvalidDataException($"'{path}': '{Head}' differs from '{embedding}'; the head of this network is its embedding.");
+        }
+    }
+}

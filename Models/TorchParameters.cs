@@ -1,0 +1,132 @@
+using TorchSharp;
+
+namespace LlmPipeline.Models;
+
+/// <summary>
+/// Flat buffers that are torch tensors. On the CPU the spans and the network share memory; on another device the spans are a
+/// mirror on the host. Autograd adds to the views of the gradient buffer in place.
+/// </summary>
+internal sealed class TorchParameters : FlatParameters, IDisposable
+{
+    private readonly torch.Tensor _hostValues;
+    private readonly torch.Tensor _hostGradients;
+    private readonly torch.Tensor _values;
+    private readonly torch.Tensor _gradients;
+    private readonly bool _mirrored;
+    private readonly Dictionary<string, torch.Tensor> _tensors = [];
+    private readonly nint _valuesAddress;
+    private readonly nint _gradientsAddress;
+    private bool _disposed;
+
+    public TorchParameters(IReadOnlyList<ParameterView> views, int length, int decayedLength, torch.Device device)
+    {
+        Views = views;
+        Length = length;
+        DecayedLength = decayedLength;
+        ParameterCount = views.Sum(v => (long)v.Length);
+        _mirrored = device.type != DeviceType.CPU;
+
+        using var scope = torch.NewDisposeScope();
+        using var noGrad = torch.no_grad();
+        _hostValues = torch.zeros(length, torch.float32).DetachFromDisposeScope();
+        _hostGradients = torch.zeros(length, torch.float32).DetachFromDisposeScope();
+        _values = _mirrored ? _hostValues.to(device).DetachFromDisposeScope() : _hostValues;
+        _gradients = _mirrored ? _hostGradients.to(device).DetachFromDisposeScope() : _hostGradients;
+        _valuesAddress = AddressOf(_hostValues);
+        _gradientsAddress = AddressOf(_hostGradients);
+        foreach (var view in views)
+        {
+            long[] shape = [.. view.Shape];
+            var tensor = _values.narrow(0, view.Offset, view.Length).view(shape).detach().requires_grad_(true);
+            tensor.grad = _gradients.narrow(0, view.Offset, view.Length).view(shape).DetachFromDisposeScope();
+            _tensors.Add(view.Name, tensor.DetachFromDisposeScope());
+        }
+    }
+
+    public override int Length { get; }
+
+    public override int DecayedLength { get; }
+
+    public override long ParameterCount { get; }
+
+    public override IReadOnlyList<ParameterView> Views { get; }
+
+    public override unsafe Span<float> Values
+    {
+        get
+        {
+            ObjectDisposedException.ThrowIf(_disposed, this);
+            return new((float*)_valuesAddress, Length);
+        }
+    }
+
+    public override unsafe Span<float> Gradients
+    {
+        get
+        {
+            ObjectDisposedException.ThrowIf(_disposed, this);
+            return new((float*)_gradientsAddress, Length);
+        }
+    }
+
+    /// <summary>The tensor of a name, or null when the network has none (a bias of a network without biases).</summary>
+    public torch.Tensor? Find(string name) => _tensors.GetValueOrDefault(name);
+
+    public override void ZeroGradients()
+    {
+        Gradients.Clear();
+        if (_mirrored)
+        {
+            _gradients.zero_();
+        }
+    }
+
+    public override void DownloadGradients()
+    {
+        if (_mirrored)
+        {
+            using var noGrad = torch.no_grad();
+            _hostGradients.copy_(_gradients);
+        }
+    }
+
+    public override void UploadValues()
+    {
+        if (_mirrored)
+        {
+            using var noGrad = torch.no_grad();
+            _values.copy_(_hostValues);
+        }
+    }
+
+    public void Dispose()
+    {
+        if (_disposed)
+        {
+            return;
+        }
+
+        _disposed = true;
+        foreach (var tensor in _tensors.Values)
+        {
+            tensor.Dispose();
+        }
+
+        _hostValues.Dispose();
+        _hostGradients.Dispose();
+        if (_mirrored)
+        {
+            _values.Dispose();
+            _gradients.Dispose();
+        }
+    }
+
+    // Through a view of 1 element: Tensor.bytes stops at 2 GB.
+    private static unsafe nint AddressOf(torch.Tensor buffer)
+    {
+        fixed (byte* address = buffer.narrow(0, 0, 1).bytes)
+        {
+            return (nint)address % 64 == 0 ? (nint)address : throw new InvalidOperationException("libtorch gave a buffer that is not 64-byte aligned.");
+        }
+    }
+}
