@@ -6,7 +6,10 @@ public static class BlobName
     /// <summary>Longest name, in characters.</summary>
     public const int MaxLength = 240;
 
-    /// <summary>Throws unless the name is one or more segments of <c>[A-Za-z0-9._-]</c> (none of them <c>.</c> or <c>..</c>) joined by <c>/</c>.</summary>
+    /// <summary>
+    /// Throws unless the name is one or more segments of <c>[A-Za-z0-9._-]</c> joined by <c>/</c>, none of which begins with
+    /// <c>.</c>: stores keep their own things under such names.
+    /// </summary>
     /// <exception cref="ArgumentException">The name is not valid; the message says why.</exception>
     public static void Validate(string name)
     {
@@ -23,10 +26,34 @@ public static class BlobName
         foreach (var range in name.AsSpan().Split('/'))
         {
             var segment = name.AsSpan()[range];
-            if (segment.IsEmpty || segment is "." or ".." || segment.ContainsAnyExcept(SegmentCharacters))
+            if (segment.IsEmpty || segment[0] == '.' || segment.ContainsAnyExcept(SegmentCharacters))
             {
-                throw new ArgumentException($"'{Printable(name)}' is not a storage name: its segments are made of letters, digits, '.', '_' and '-'.", nameof(name));
+                throw new ArgumentException($"'{Printable(name)}' is not a storage name: its segments are made of letters, digits, '.', '_' and '-', and none begins with '.'.", nameof(name));
             }
+        }
+    }
+
+    /// <summary>Throws unless names can begin with the prefix; the empty prefix is one of all names.</summary>
+    /// <exception cref="ArgumentException">No name begins with it.</exception>
+    public static void ValidatePrefix(string prefix)
+    {
+        ArgumentNullException.ThrowIfNull(prefix);
+        if (prefix.Length > 0)
+        {
+            Validate(prefix.EndsWith('/') && prefix.Length < MaxLength ? prefix + "x" : prefix);
+        }
+    }
+
+    internal static bool IsValid(string name)
+    {
+        try
+        {
+            Validate(name);
+            return true;
+        }
+        catch (ArgumentException)
+        {
+            return false;
         }
     }
 

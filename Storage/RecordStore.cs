@@ -44,6 +44,8 @@ public sealed record RecordVersion<T>(long Sequence, T Value);
 /// </summary>
 public sealed class RecordStore<T>(IBlobStore store, RecordFormat<T> format, TimeProvider? timeProvider = null) where T : class
 {
+    private static readonly TimeSpan QuietTime = TimeSpan.FromSeconds(15);
+
     private readonly TimeProvider _time = timeProvider ?? TimeProvider.System;
     private readonly ConcurrentDictionary<string, Entry> _entries = new(StringComparer.Ordinal);
 
@@ -53,7 +55,7 @@ public sealed class RecordStore<T>(IBlobStore store, RecordFormat<T> format, Tim
         var unreadable = new List<(string, Exception)>();
         await foreach (var blob in store.ListAsync(format.Collection + "/", cancellationToken))
         {
-            if (blob.Name.Split('/') is not [_, var id, var file] || file != format.File)
+            if (blob.Name.Split('/') is not [_, var id, var file] || file != format.File || !ResourceName.IsId(id))
             {
                 continue;
             }
@@ -103,7 +105,7 @@ public sealed class RecordStore<T>(IBlobStore store, RecordFormat<T> format, Tim
             return (false, _entries.GetOrAdd(id, _ => new Entry(new RecordVersion<T>(NextSequence(0), format.Parse(text))) { ETag = foundETag }).Current);
         }
 
-        var entry = new Entry(new RecordVersion<T>(NextSequence(0), value)) { ETag = eTag };
+        var entry = new Entry(new RecordVersion<T>(NextSequence(0), format.Copy(value))) { ETag = eTag };
         return (true, _entries.GetOrAdd(id, entry).Current);
     }
 
@@ -111,7 +113,8 @@ public sealed class RecordStore<T>(IBlobStore store, RecordFormat<T> format, Tim
     /// <param name="id">Its id.</param>
     /// <param name="change">Changes the copy it is given; false leaves the record as it is.</param>
     /// <param name="durable">Written to storage before watchers see it; false for progress that may be lost.</param>
-    /// <param name="cancellationToken">Ends the attempt; the record is then unchanged.</param>
+    /// <param name="cancellationToken">Ends the wait for other changes; a write that has begun is finished.</param>
+    /// <exception cref="BlobNotFoundException">There is no such record.</exception>
     /// <exception cref="BlobConditionException">Another process wrote the record: this one is no longer its owner.</exception>
     public async Task<RecordVersion<T>> UpdateAsync(string id, Func<T, bool> change, bool durable = true, CancellationToken cancellationToken = default)
     {
@@ -127,7 +130,7 @@ public sealed class RecordStore<T>(IBlobStore store, RecordFormat<T> format, Tim
 
             if (durable)
             {
-                entry.ETag = await store.WriteTextAsync(NameOf(id), format.Serialize(value), BlobCondition.Matches(entry.ETag), cancellationToken);
+                await WriteAsync(id, entry, format.Serialize(value));
             }
 
             var version = new RecordVersion<T>(NextSequence(entry.Current.Sequence), value);
@@ -149,48 +152,75 @@ public sealed class RecordStore<T>(IBlobStore store, RecordFormat<T> format, Tim
 
     /// <summary>
     /// Streams a record: first its present version (or, after a given sequence, the states missed since), then each change.
-    /// Progress may be coalesced, states never. Ends after a terminal record. Repeats the newest version after 15 quiet seconds.
+    /// Progress may be coalesced, states never, but for those before the service's last start: these are not kept. Ends
+    /// after a terminal record. Repeats the newest version after 15 quiet seconds.
     /// </summary>
+    /// <exception cref="BlobNotFoundException">There is no such record.</exception>
     public async IAsyncEnumerable<RecordVersion<T>> WatchAsync(string id, long afterSequence = 0, [EnumeratorCancellation] CancellationToken cancellationToken = default)
     {
         var entry = _entries.TryGetValue(id, out var found) ? found : throw new BlobNotFoundException(NameOf(id));
-        var sent = afterSequence;
-        var first = true;
+        var current = entry.Current;
+        // A number from the future comes from a process whose clock was ahead: the client starts anew.
+        var sent = afterSequence > current.Sequence ? 0 : afterSequence;
+        var repeat = format.IsTerminal(current.Value);
         while (true)
         {
-            var (pending, changed) = entry.After(sent, statesSince: first ? afterSequence : sent, presentOnly: first && afterSequence == 0);
-            if (first && pending.Count == 0)
+            var (pending, newest, changed) = entry.After(sent);
+            if (pending.Count == 0 && repeat)
             {
-                pending = format.IsTerminal(entry.Current.Value) || afterSequence == 0 ? [entry.Current] : [];
+                pending = [newest];
             }
 
-            first = false;
             foreach (var version in pending)
             {
-                sent = version.Sequence;
                 yield return version;
-                if (format.IsTerminal(version.Value) && version.Sequence == entry.Current.Sequence)
+                sent = version.Sequence;
+            }
+
+            repeat = false;
+            if (pending is [.., var last])
+            {
+                if (format.IsTerminal(last.Value) && last.Sequence == entry.Current.Sequence)
                 {
                     yield break;
                 }
-            }
 
-            if (pending.Count > 0)
-            {
                 continue;
             }
 
             try
             {
-                await changed.WaitAsync(TimeSpan.FromSeconds(15), _time, cancellationToken);
-                continue;
+                await changed.WaitAsync(QuietTime, _time, cancellationToken);
             }
             catch (TimeoutException)
             {
+                repeat = true;
+            }
+        }
+    }
+
+    // After a failed write it is not known whether it took effect: what is stored then decides.
+    private async Task WriteAsync(string id, Entry entry, string text)
+    {
+        if (entry.Doubtful is { } doubtful)
+        {
+            var stored = await store.TryReadTextAsync(NameOf(id)) ?? throw new BlobConditionException(NameOf(id));
+            if (stored.ETag != entry.ETag && stored.Text != doubtful)
+            {
+                throw new BlobConditionException(NameOf(id));
             }
 
-            yield return entry.Current;
-            sent = Math.Max(sent, entry.Current.Sequence);
+            (entry.ETag, entry.Doubtful) = (stored.ETag, null);
+        }
+
+        try
+        {
+            entry.ETag = await store.WriteTextAsync(NameOf(id), text, BlobCondition.Matches(entry.ETag), CancellationToken.None);
+        }
+        catch (Exception exception) when (exception is not BlobConditionException)
+        {
+            entry.Doubtful = text;
+            throw;
         }
     }
 
@@ -208,6 +238,9 @@ public sealed class RecordStore<T>(IBlobStore store, RecordFormat<T> format, Tim
         public SemaphoreSlim Gate { get; } = new(1);
 
         public string ETag { get; set; } = "";
+
+        /// <summary>Text of a write that failed and may yet have taken effect.</summary>
+        public string? Doubtful { get; set; }
 
         public RecordVersion<T> Current { get; private set; } = current;
 
@@ -229,23 +262,18 @@ public sealed class RecordStore<T>(IBlobStore store, RecordFormat<T> format, Tim
             changed.SetResult();
         }
 
-        /// <summary>States entered after a sequence number, then the newest version.</summary>
-        public (List<RecordVersion<T>> Versions, Task Changed) After(long sent, long statesSince, bool presentOnly)
+        /// <summary>States entered after a sequence number, then the newest version; after 0, the newest version alone.</summary>
+        public (IReadOnlyList<RecordVersion<T>> Versions, RecordVersion<T> Newest, Task Changed) After(long sequence)
         {
             lock (_lock)
             {
-                if (presentOnly)
-                {
-                    return ([Current], _changed.Task);
-                }
-
-                var versions = _states.Where(s => s.Sequence > statesSince).ToList();
-                if (Current.Sequence > sent && (versions.Count == 0 || versions[^1].Sequence < Current.Sequence))
+                var versions = sequence == 0 ? [] : _states.Where(s => s.Sequence > sequence).ToList();
+                if (Current.Sequence > sequence && (versions.Count == 0 || versions[^1].Sequence < Current.Sequence))
                 {
                     versions.Add(Current);
                 }
 
-                return (versions, _changed.Task);
+                return (versions, Current, _changed.Task);
             }
         }
     }
