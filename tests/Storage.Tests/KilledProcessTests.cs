@@ -1,0 +1,86 @@
+using Microsoft.Extensions.Time.Testing;
+
+namespace LlmPipeline.Storage.Tests;
+
+public sealed class KilledProcessTests : IDisposable
+{
+    private readonly TemporaryFolder _folder = new();
+
+    public void Dispose() => _folder.Dispose();
+
+    [Fact]
+    public async Task AWriterKilledMidWriteLeavesNothingVisible()
+    {
+        var store = new FolderBlobStore(_folder.Path);
+        using (var child = new ChildProcess("write", _folder.Path))
+        {
+            Assert.Equal("ready", await child.ReadLineAsync());
+            Assert.True(new FileInfo(Assert.Single(Directory.GetFiles(Path.Combine(_folder.Path, ".store", "tmp")))).Length >= 1024 * 1024);
+            await child.KillAsync();
+        }
+
+        Assert.Null(await store.TryGetPropertiesAsync("victim"));
+        Assert.Empty(await store.ListAsync("").ToListAsync());
+        await store.WriteTextAsync("victim", "next", BlobCondition.NotExists);
+
+        var left = Assert.Single(Directory.GetFiles(Path.Combine(_folder.Path, ".store", "tmp")));
+        File.SetLastWriteTimeUtc(left, DateTime.UtcNow.AddHours(-2));
+        _ = new FolderBlobStore(_folder.Path);
+        Assert.False(File.Exists(left));
+    }
+
+    [Fact]
+    public async Task AReaderSeesWholeVersionsWhileAWriterRunsAndAfterItIsKilled()
+    {
+        var store = new FolderBlobStore(_folder.Path);
+        for (var round = 0; round < 3; round++)
+        {
+            using var child = new ChildProcess("overwrite", _folder.Path);
+            Assert.Equal("ready", await child.ReadLineAsync());
+            for (var i = 0; i < 50 * (round + 1); i++)
+            {
+                AssertWhole(await store.TryReadTextAsync("victim"));
+            }
+
+            await child.KillAsync();
+            AssertWhole(await store.TryReadTextAsync("victim"));
+            await store.WriteTextAsync("after", "the lock is free");
+        }
+
+        static void AssertWhole((string Text, string ETag)? read)
+        {
+            Assert.Equal(200_000, read!.Value.Text.Length);
+            Assert.Equal(-1, read.Value.Text.AsSpan().IndexOfAnyExcept(read.Value.Text[0]));
+        }
+    }
+
+    [Fact]
+    public async Task ALeaseOfAKilledHolderEndsByItself()
+    {
+        var time = new FakeTimeProvider(DateTimeOffset.UtcNow);
+        var store = new FolderBlobStore(_folder.Path, time);
+        using (var child = new ChildProcess("lease", _folder.Path))
+        {
+            Assert.Equal("ready", await child.ReadLineAsync());
+            await child.KillAsync();
+        }
+
+        Assert.Null(await store.TryAcquireLeaseAsync("victim", TimeSpan.FromSeconds(15)));
+        time.Advance(TimeSpan.FromMinutes(1));
+        await using var lease = await store.TryAcquireLeaseAsync("victim", TimeSpan.FromSeconds(15));
+        Assert.NotNull(lease);
+    }
+
+    [Fact]
+    public async Task CountingUpInSeveralProcessesLosesNoCount()
+    {
+        var store = new FolderBlobStore(_folder.Path);
+        await store.WriteTextAsync("counter", "0");
+        using var first = new ChildProcess("count", _folder.Path);
+        using var second = new ChildProcess("count", _folder.Path);
+        using var third = new ChildProcess("count", _folder.Path);
+        await Task.WhenAll(first.WaitAsync(), second.WaitAsync(), third.WaitAsync());
+
+        Assert.Equal("150", (await store.TryReadTextAsync("counter"))?.Text);
+    }
+}
