@@ -23,6 +23,8 @@ public static class ErrorReasons
     public const string GateNotPassed = "GATE_NOT_PASSED";
     public const string QueueFull = "QUEUE_FULL";
     public const string OldEpoch = "OLD_EPOCH";
+    public const string DeadlineExceeded = "DEADLINE_EXCEEDED";
+    public const string Unavailable = "UNAVAILABLE";
     public const string Internal = "INTERNAL";
 }
 

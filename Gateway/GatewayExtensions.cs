@@ -1,0 +1,81 @@
+using LlmPipeline.Gateway.Catalogue;
+using LlmPipeline.Gateway.Engine;
+using LlmPipeline.Gateway.Forwarding;
+using LlmPipeline.Gateway.Page;
+using LlmPipeline.Gateway.Rest;
+using LlmPipeline.Gateway.Rpc;
+using LlmPipeline.Gateway.Telemetry;
+using LlmPipeline.Models;
+using LlmPipeline.ServiceDefaults;
+using LlmPipeline.Storage;
+using Microsoft.Extensions.Diagnostics.HealthChecks;
+using Microsoft.Extensions.Options;
+
+namespace LlmPipeline.Gateway;
+
+/// <summary>The Gateway's parts, put together.</summary>
+internal static class GatewayExtensions
+{
+    private const int MaxRequestBytes = 16 << 20;
+
+    public static void AddGateway(this WebApplicationBuilder builder)
+    {
+        var services = builder.Services;
+        services.AddOptions<GatewayOptions>().BindConfiguration(GatewayOptions.Section).ValidateOnStart();
+        services.AddSingleton<IValidateOptions<GatewayOptions>, GatewayOptionsValidator>();
+        TorchRuntime.Initialize(builder.Configuration.GetSection(TorchRuntimeOptions.Section).Get<TorchRuntimeOptions>());
+
+        services.AddSingleton(TimeProvider.System);
+        services.AddSingleton(_ => BlobStore.Open(builder.Configuration.GetConnectionString("storage")
+            ?? throw new InvalidOperationException("ConnectionStrings:storage is not set: give for example folder=/path/to/storage.")));
+        services.AddSingleton<ModelLoader>();
+        services.AddSingleton<ModelCatalogue>();
+        services.AddHostedService(provider => provider.GetRequiredService<ModelCatalogue>());
+        services.AddSingleton<GatewayMetrics>();
+        services.AddSingleton<GenerationEngine>();
+        services.AddHostedService(provider => provider.GetRequiredService<GenerationEngine>());
+        services.AddHealthChecks().AddCheck<StorageHealthCheck>("storage");
+
+        services.AddSingleton<CompletionsEndpoint>();
+        services.AddSingleton<ModelsEndpoint>();
+        services.AddLlmPipelineGrpc();
+        services.AddReflection();
+        services.AddForwarding(builder.Configuration);
+        services.AddPage();
+
+        builder.WebHost.ConfigureKestrel(kestrel =>
+        {
+            kestrel.AddServerHeader = false;
+            kestrel.Limits.MaxRequestBodySize = MaxRequestBytes;
+            kestrel.Limits.MaxConcurrentConnections = 10_000;
+            kestrel.Limits.RequestHeadersTimeout = TimeSpan.FromSeconds(15);
+            kestrel.Limits.Http2.MaxStreamsPerConnection = 256;
+            kestrel.Limits.Http2.KeepAlivePingDelay = TimeSpan.FromSeconds(30);
+        });
+    }
+
+    public static void MapGateway(this WebApplication app)
+    {
+        app.UseSecurityHeaders();
+        app.UsePage();
+        app.UseRouting();
+
+        app.MapGet("/v1/models", (ModelsEndpoint models) => models.List());
+        app.MapGet("/v1/models/{**id}", (ModelsEndpoint models, HttpContext context, string id) => models.GetAsync(context, id));
+        app.MapPost("/v1/completions", (CompletionsEndpoint completions, HttpContext context) => completions.HandleAsync(context));
+        app.MapFallback("/v1/{**path}", context => OpenAiErrors.WriteAsync(
+            context, StatusCodes.Status404NotFound, $"There is no {context.Request.Method} {context.Request.Path}. See GET /v1/models and POST /v1/completions.", "unknown_url"));
+
+        app.MapGrpcService<InferenceGrpcService>();
+        app.MapReflection();
+        app.MapForwarding();
+        app.MapPage();
+    }
+}
+
+/// <summary>Ready means: storage could be read at the last look.</summary>
+internal sealed class StorageHealthCheck(ModelCatalogue catalogue) : IHealthCheck
+{
+    public Task<HealthCheckResult> CheckHealthAsync(HealthCheckContext context, CancellationToken cancellationToken = default) => Task.FromResult(
+        catalogue.StorageFailure is { } failure ? HealthCheckResult.Unhealthy("Storage cannot be read.", failure) : HealthCheckResult.Healthy());
+}

@@ -1,0 +1,41 @@
+using System.Text.Json.Serialization;
+
+namespace LlmPipeline.Gateway.Rest;
+
+/// <summary>Answer of <c>POST /v1/completions</c>, or one chunk of it.</summary>
+internal sealed record CompletionBody(
+    string Id,
+    string Object,
+    long Created,
+    string Model,
+    IReadOnlyList<CompletionChoice> Choices,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] CompletionUsage? Usage);
+
+internal sealed record CompletionChoice(string Text, int Index, object? Logprobs, string? FinishReason);
+
+internal sealed record CompletionUsage(int PromptTokens, int CompletionTokens, int TotalTokens);
+
+/// <summary>A model; what follows <c>OwnedBy</c> is not OpenAI's.</summary>
+internal sealed record ModelBody(
+    string Id,
+    string Object,
+    long Created,
+    string OwnedBy,
+    string Version,
+    string? Run,
+    int ContextLength,
+    long ParameterCount,
+    double? Loss);
+
+internal sealed record ModelListBody(string Object, IReadOnlyList<ModelBody> Data);
+
+internal sealed record ErrorBody(ErrorDetails Error);
+
+internal sealed record ErrorDetails(string Message, string Type, string? Param, string? Code);
+
+[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower)]
+[JsonSerializable(typeof(CompletionBody))]
+[JsonSerializable(typeof(ModelBody))]
+[JsonSerializable(typeof(ModelListBody))]
+[JsonSerializable(typeof(ErrorBody))]
+internal sealed partial class OpenAiJson : JsonSerializerContext;
