@@ -1,0 +1,172 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+using System.Runtime.Intrinsics;
+
+namespace LlmPipeline.Trainer.Collectives;
+
+/// <summary>
+/// fp32 numbers as int64 multiples of 2^-44. Sums of such integers do not depend on order, so that neither the number of workers
+/// nor who computed what shows in a sum of gradients.
+/// </summary>
+internal static class FixedPoint
+{
+    /// <summary>Fractional bits.</summary>
+    public const int FractionBits = 44;
+
+    /// <summary>Largest magnitude of one addend; a gradient beyond it means that the loss exploded.</summary>
+    public const float AddendLimit = 131072; // 2^17
+
+    private const double Scale = 1L << FractionBits;
+    private const double InverseScale = 1.0 / Scale;
+
+    // Adding 1.5 * 2^52 leaves the rounded integer in the low bits of a double, for magnitudes up to 2^51.
+    private const double RoundingMagic = 6755399441055744.0;
+    private const float MagicLimit = 64; // 2^6 * 2^44 = 2^50
+
+    /// <summary>The magnitude that each of <paramref name="addends"/> numbers may have so that no sum of them leaves int64.</summary>
+    public static float LimitFor(int addends) => Math.Min(AddendLimit, 524288f / Math.Max(1, addends));
+
+    /// <summary>
+    /// Adds numbers, rounded to the nearest multiple of 2^-44 (ties to even), to sums, and sets the numbers to 0.
+    /// </summary>
+    /// <param name="values">The addends; all 0 afterwards.</param>
+    /// <param name="sums">As many sums.</param>
+    /// <param name="overwrite">The sums are set instead of added to.</param>
+    /// <param name="limit">Magnitudes have to be below it, see <see cref="LimitFor"/>.</param>
+    /// <returns>False when a number is not finite or not below the limit; the sums are useless then.</returns>
+    public static bool AddAndClear(Span<float> values, Span<long> sums, bool overwrite, float limit)
+    {
+        ArgumentOutOfRangeException.ThrowIfNotEqual(sums.Length, values.Length);
+        var done = Vector512.IsHardwareAccelerated ? Add512(values, sums, overwrite, limit)
+            : Vector256.IsHardwareAccelerated ? Add256(values, sums, overwrite, limit)
+            : 0;
+        return done >= 0 && AddScalar(values[done..], sums[done..], overwrite, limit);
+    }
+
+    /// <summary>The scalar path, which the others equal bit for bit.</summary>
+    internal static bool AddScalar(Span<float> values, Span<long> sums, bool overwrite, float limit)
+    {
+        var inside = true;
+        for (var i = 0; i < values.Length; i++)
+        {
+            var value = values[i];
+            inside &= MathF.Abs(value) < limit;
+            var integer = (long)Math.Round(value * Scale, MidpointRounding.ToEven);
+            sums[i] = overwrite ? integer : unchecked(sums[i] + integer);
+            values[i] = 0;
+        }
+
+        return inside;
+    }
+
+    /// <summary>Returns how many leading elements are done, or -1 when one was outside the limit.</summary>
+    internal static int Add512(Span<float> values, Span<long> sums, bool overwrite, float limit)
+    {
+        var length = values.Length & ~15;
+        ref var value = ref MemoryMarshal.GetReference(values);
+        ref var sum = ref MemoryMarshal.GetReference(sums);
+        var limits = Vector512.Create(limit);
+        var scale = Vector512.Create(Scale);
+        var inside = Vector512<float>.AllBitsSet;
+        for (nuint i = 0; i < (nuint)length; i += 16)
+        {
+            var x = Vector512.LoadUnsafe(ref value, i);
+            inside &= Vector512.LessThan(Vector512.Abs(x), limits);
+            Vector512<float>.Zero.StoreUnsafe(ref value, i);
+            var (low, high) = Vector512.Widen(x);
+            var a = Vector512.ConvertToInt64Native(Vector512.Round(low * scale));
+            var b = Vector512.ConvertToInt64Native(Vector512.Round(high * scale));
+            if (!overwrite)
+            {
+                a += Vector512.LoadUnsafe(ref sum, i);
+                b += Vector512.LoadUnsafe(ref sum, i + 8);
+            }
+
+            a.StoreUnsafe(ref sum, i);
+            b.StoreUnsafe(ref sum, i + 8);
+        }
+
+        return inside.AsInt32() == Vector512<int>.AllBitsSet ? length : -1;
+    }
+
+    /// <summary>Returns how many leading elements are done, or -1 when one was outside the limit.</summary>
+    internal static int Add256(Span<float> values, Span<long> sums, bool overwrite, float limit)
+    {
+        var length = values.Length & ~7;
+        ref var value = ref MemoryMarshal.GetReference(values);
+        ref var sum = ref MemoryMarshal.GetReference(sums);
+        var magicLimits = Vector256.Create(Math.Min(limit, MagicLimit));
+        var scale = Vector256.Create(Scale);
+        var magic = Vector256.Create(RoundingMagic);
+        for (nuint i = 0; i < (nuint)length; i += 8)
+        {
+            var x = Vector256.LoadUnsafe(ref value, i);
+            if (!Vector256.LessThanAll(Vector256.Abs(x), magicLimits))
+            {
+                if (!AddScalar(values.Slice((int)i, 8), sums.Slice((int)i, 8), overwrite, limit))
+                {
+                    return -1;
+                }
+
+                continue;
+            }
+
+            Vector256<float>.Zero.StoreUnsafe(ref value, i);
+            var (low, high) = Vector256.Widen(x);
+            var a = ((low * scale) + magic).AsInt64() - magic.AsInt64();
+            var b = ((high * scale) + magic).AsInt64() - magic.AsInt64();
+            if (!overwrite)
+            {
+                a += Vector256.LoadUnsafe(ref sum, i);
+                b += Vector256.LoadUnsafe(ref sum, i + 4);
+            }
+
+            a.StoreUnsafe(ref sum, i);
+            b.StoreUnsafe(ref sum, i + 4);
+        }
+
+        return length;
+    }
+
+    /// <summary>Adds integers that came as little-endian bytes.</summary>
+    public static void AddBytes(ReadOnlySpan<byte> bytes, Span<long> sums)
+    {
+        ref var source = ref Unsafe.As<byte, long>(ref MemoryMarshal.GetReference(bytes));
+        ref var sum = ref MemoryMarshal.GetReference(sums);
+        ArgumentOutOfRangeException.ThrowIfNotEqual(bytes.Length, sums.Length * sizeof(long));
+        nuint i = 0;
+        for (; i + 8 <= (nuint)sums.Length; i += 8)
+        {
+            (Vector512.LoadUnsafe(ref source, i) + Vector512.LoadUnsafe(ref sum, i)).StoreUnsafe(ref sum, i);
+        }
+
+        for (; i < (nuint)sums.Length; i++)
+        {
+            Unsafe.Add(ref sum, i) += Unsafe.ReadUnaligned<long>(ref Unsafe.As<long, byte>(ref Unsafe.Add(ref source, i)));
+        }
+    }
+
+    /// <summary>The sums as fp32: rounded to float64, scaled, rounded to fp32, the same on every machine.</summary>
+    public static void ToSingle(ReadOnlySpan<long> sums, Span<float> values)
+    {
+        ArgumentOutOfRangeException.ThrowIfNotEqual(sums.Length, values.Length);
+        var i = 0;
+        if (Vector512.IsHardwareAccelerated)
+        {
+            ref var sum = ref MemoryMarshal.GetReference(sums);
+            ref var value = ref MemoryMarshal.GetReference(values);
+            var scale = Vector512.Create(InverseScale);
+            for (; i + 16 <= sums.Length; i += 16)
+            {
+                var low = Vector512.ConvertToDouble(Vector512.LoadUnsafe(ref sum, (nuint)i)) * scale;
+                var high = Vector512.ConvertToDouble(Vector512.LoadUnsafe(ref sum, (nuint)i + 8)) * scale;
+                Vector512.Narrow(low, high).StoreUnsafe(ref value, (nuint)i);
+            }
+        }
+
+        for (; i < sums.Length; i++)
+        {
+            values[i] = (float)(sums[i] * InverseScale);
+        }
+    }
+}

@@ -1,0 +1,112 @@
+using System.Buffers;
+using System.Buffers.Binary;
+
+namespace LlmPipeline.Trainer.Collectives;
+
+/// <summary>Carries chunks around a ring: out to the next rank, in from the one before. After the first failure nothing works any more.</summary>
+internal interface IRingTransport
+{
+    /// <summary>This worker's rank.</summary>
+    int Rank { get; }
+
+    /// <summary>Number of ranks; at least 2.</summary>
+    int Size { get; }
+
+    /// <summary>The epoch that the ring belongs to.</summary>
+    long Epoch { get; }
+
+    /// <summary>Sends a chunk to the next rank. Its elements are read before the task completes.</summary>
+    /// <exception cref="RingBrokenException">The ring does not work any more.</exception>
+    Task SendAsync(ChunkHeader header, IChunkData data);
+
+    /// <summary>Receives the next chunk from the rank before, which has to be the expected one, and gives it to <paramref name="data"/>.</summary>
+    /// <exception cref="RingBrokenException">The ring does not work any more, or another chunk came.</exception>
+    Task ReceiveAsync(ChunkHeader expected, IChunkData data);
+
+    /// <summary>Breaks the ring for all its members; pending calls fail.</summary>
+    void Abort();
+}
+
+/// <summary>Where chunks come from and go to.</summary>
+internal interface IChunkData
+{
+    /// <summary>Bytes of a chunk's elements.</summary>
+    int ByteCount(in ChunkHeader header);
+
+    /// <summary>Copies bytes of a chunk, from <paramref name="byteOffset"/> on, so that the destination is filled.</summary>
+    void Read(in ChunkHeader header, int byteOffset, Span<byte> destination);
+
+    /// <summary>Takes the bytes of a received chunk; there are exactly <see cref="ByteCount"/>.</summary>
+    void Accept(in ChunkHeader header, ReadOnlySequence<byte> bytes);
+}
+
+/// <summary>Says what a chunk is. 40 bytes, little-endian, before the elements.</summary>
+/// <param name="Epoch">The epoch that it belongs to.</param>
+/// <param name="Step">The step.</param>
+/// <param name="Bucket">Which buffer of the step, see <see cref="Buckets"/>.</param>
+/// <param name="Stage">Hop of the ring: 0 to size - 2 carry int64 sums, size - 1 to 2 size - 3 fp32 results.</param>
+/// <param name="Offset">First element, within the whole buffer.</param>
+/// <param name="Count">Number of elements.</param>
+internal readonly record struct ChunkHeader(long Epoch, long Step, int Bucket, int Stage, long Offset, int Count)
+{
+    /// <summary>Bytes of a header.</summary>
+    public const int Size = 40;
+
+    private const uint Magic = 0x31474C4C; // "LLG1"
+
+    /// <summary>Writes the header.</summary>
+    public void WriteTo(Span<byte> destination)
+    {
+        BinaryPrimitives.WriteUInt32LittleEndian(destination, Magic);
+        BinaryPrimitives.WriteInt32LittleEndian(destination[4..], Bucket);
+        BinaryPrimitives.WriteInt64LittleEndian(destination[8..], Epoch);
+        BinaryPrimitives.WriteInt64LittleEndian(destination[16..], Step);
+        BinaryPrimitives.WriteInt64LittleEndian(destination[24..], Offset);
+        BinaryPrimitives.WriteInt32LittleEndian(destination[32..], Stage);
+        BinaryPrimitives.WriteInt32LittleEndian(destination[36..], Count);
+    }
+
+    /// <summary>Reads a header; false when these bytes are none.</summary>
+    public static bool TryRead(ReadOnlySequence<byte> message, out ChunkHeader header)
+    {
+        header = default;
+        if (message.Length < Size)
+        {
+            return false;
+        }
+
+        Span<byte> bytes = stackalloc byte[Size];
+        message.Slice(0, Size).CopyTo(bytes);
+        header = new ChunkHeader(
+            BinaryPrimitives.ReadInt64LittleEndian(bytes[8..]),
+            BinaryPrimitives.ReadInt64LittleEndian(bytes[16..]),
+            BinaryPrimitives.ReadInt32LittleEndian(bytes[4..]),
+            BinaryPrimitives.ReadInt32LittleEndian(bytes[32..]),
+            BinaryPrimitives.ReadInt64LittleEndian(bytes[24..]),
+            BinaryPrimitives.ReadInt32LittleEndian(bytes[36..]));
+        return BinaryPrimitives.ReadUInt32LittleEndian(bytes) == Magic;
+    }
+}
+
+/// <summary>The buffers of a step.</summary>
+internal static class Buckets
+{
+    /// <summary>Agreement at the begin of an epoch.</summary>
+    public const int Entry = 0;
+
+    /// <summary>Gradients, losses and votes of a step.</summary>
+    public const int Gradients = 1;
+
+    /// <summary>Losses of a validation.</summary>
+    public const int Validation = 2;
+}
+
+/// <summary>The ring does not work any more: this epoch is over for this worker.</summary>
+/// <param name="message">What happened.</param>
+/// <param name="suspectRank">The rank whose connection failed; -1 when a peer only passed on that the ring is broken.</param>
+/// <param name="inner">The cause.</param>
+internal sealed class RingBrokenException(string message, int suspectRank = -1, Exception? inner = null) : Exception(message, inner)
+{
+    /// <summary>The rank whose connection failed, or -1.</summary>
+    public int SuspectRank { get; } = suspectRank;
+}

@@ -1,0 +1,36 @@
+using Grpc.Net.Client;
+
+namespace LlmPipeline.Trainer.Collectives;
+
+/// <summary>gRPC channels between the parts of the trainer.</summary>
+internal static class PeerChannels
+{
+    /// <summary>Silence after which a connection is asked for a sign of life.</summary>
+    public static readonly TimeSpan PingDelay = TimeSpan.FromSeconds(1);
+
+    /// <summary>A connection whose ping is not answered for as long is broken.</summary>
+    public static readonly TimeSpan PingTimeout = TimeSpan.FromSeconds(5);
+
+    /// <summary>
+    /// Opens a channel that notices a silent peer. It makes no client spans: heartbeats and gradient streams would flood the
+    /// trace of a run.
+    /// </summary>
+    public static GrpcChannel Create(string address) => GrpcChannel.ForAddress(address, new GrpcChannelOptions
+    {
+        DisposeHttpClient = true,
+        MaxReceiveMessageSize = GradientStream.MaxMessageBytes + ChunkHeader.Size,
+        InitialReconnectBackoff = TimeSpan.FromMilliseconds(100),
+        MaxReconnectBackoff = TimeSpan.FromSeconds(2),
+        HttpHandler = new SocketsHttpHandler
+        {
+            ActivityHeadersPropagator = null,
+            EnableMultipleHttp2Connections = true,
+            InitialHttp2StreamWindowSize = 8 * 1024 * 1024,
+            KeepAlivePingPolicy = HttpKeepAlivePingPolicy.WithActiveRequests,
+            KeepAlivePingDelay = PingDelay,
+            KeepAlivePingTimeout = PingTimeout,
+            ConnectTimeout = TimeSpan.FromSeconds(5),
+            UseProxy = false,
+        },
+    });
+}

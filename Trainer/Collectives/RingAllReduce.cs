@@ -1,0 +1,165 @@
+using System.Buffers;
+using System.Runtime.InteropServices;
+
+namespace LlmPipeline.Trainer.Collectives;
+
+/// <summary>
+/// Sums an <see cref="ExchangeBuffer"/> over all ranks of a ring: reduce-scatter of int64 sums, then all-gather of fp32 results
+/// (Patarasuk and Yuan 2009). Chunk k of a stage is sent as soon as chunk k of the stage before has arrived, while chunk k + 1
+/// is on its way.
+/// </summary>
+/// <param name="transport">The ring.</param>
+/// <param name="chunkElements">Elements of a chunk: 8 bytes each in the first half, 4 in the second.</param>
+internal sealed class RingAllReduce(IRingTransport transport, int chunkElements = 64 * 1024) : IChunkData
+{
+    private ExchangeBuffer _buffer = null!;
+
+    /// <summary>Bytes sent and received so far.</summary>
+    public long TransferredBytes { get; private set; }
+
+    /// <summary>Runs one all-reduce; all ranks call with the same arguments. Afterwards every rank has the same results, bit for bit.</summary>
+    /// <param name="step">The step.</param>
+    /// <param name="bucket">See <see cref="Buckets"/>.</param>
+    /// <param name="buffer">This rank's share; receives the results.</param>
+    /// <exception cref="RingBrokenException">The exchange did not complete here; it may have on other ranks.</exception>
+    public async Task RunAsync(long step, int bucket, ExchangeBuffer buffer)
+    {
+        _buffer = buffer;
+        var layout = new Layout(buffer.Length, transport.Size, chunkElements);
+        using var arrived = new SemaphoreSlim(0);
+        var sending = Task.Run(() => SendAsync(layout, step, bucket, arrived));
+        var receiving = Task.Run(() => ReceiveAsync(layout, step, bucket, arrived));
+        var first = await Task.WhenAny(sending, receiving);
+        if (!first.IsCompletedSuccessfully)
+        {
+            transport.Abort();
+            arrived.Release(layout.Stages * layout.Chunks);
+            await Task.WhenAll(sending, receiving).ContinueWith(static _ => { }, TaskScheduler.Default);
+            await first;
+        }
+
+        try
+        {
+            await Task.WhenAll(sending, receiving);
+        }
+        catch
+        {
+            transport.Abort();
+            throw;
+        }
+    }
+
+    private async Task SendAsync(Layout layout, long step, int bucket, SemaphoreSlim arrived)
+    {
+        for (var stage = 0; stage < layout.Stages; stage++)
+        {
+            for (var chunk = 0; chunk < layout.Chunks; chunk++)
+            {
+                if (stage > 0)
+                {
+                    await arrived.WaitAsync();
+                }
+
+                var header = layout.Header(transport.Epoch, step, bucket, stage, chunk, layout.SegmentSent(transport.Rank, stage));
+                if (header.Count > 0)
+                {
+                    await transport.SendAsync(header, this);
+                    TransferredBytes += ByteCount(header);
+                }
+            }
+        }
+    }
+
+    private async Task ReceiveAsync(Layout layout, long step, int bucket, SemaphoreSlim arrived)
+    {
+        for (var stage = 0; stage < layout.Stages; stage++)
+        {
+            for (var chunk = 0; chunk < layout.Chunks; chunk++)
+            {
+                var header = layout.Header(transport.Epoch, step, bucket, stage, chunk, layout.SegmentSent(transport.Rank, stage + 1));
+                if (header.Count > 0)
+                {
+                    await transport.ReceiveAsync(header, this);
+                    if (stage == transport.Size - 2)
+                    {
+                        _buffer.Finish((int)header.Offset, header.Count);
+                    }
+                }
+
+                arrived.Release();
+            }
+        }
+    }
+
+    private bool IsSum(in ChunkHeader header) => header.Stage < transport.Size - 1;
+
+    /// <inheritdoc/>
+    public int ByteCount(in ChunkHeader header) => header.Count * (IsSum(header) ? sizeof(long) : sizeof(float));
+
+    /// <inheritdoc/>
+    public void Read(in ChunkHeader header, int byteOffset, Span<byte> destination) =>
+        Bytes(header).Slice(byteOffset, destination.Length).CopyTo(destination);
+
+    /// <inheritdoc/>
+    public void Accept(in ChunkHeader header, ReadOnlySequence<byte> bytes)
+    {
+        if (!IsSum(header))
+        {
+            bytes.CopyTo(Bytes(header));
+            return;
+        }
+
+        var sums = _buffer.Sums.Slice((int)header.Offset, header.Count);
+        Span<byte> straddling = stackalloc byte[sizeof(long)];
+        var have = 0;
+        foreach (var memory in bytes)
+        {
+            var segment = memory.Span;
+            if (have > 0)
+            {
+                var take = Math.Min(sizeof(long) - have, segment.Length);
+                segment[..take].CopyTo(straddling[have..]);
+                have += take;
+                segment = segment[take..];
+                if (have < sizeof(long))
+                {
+                    continue;
+                }
+
+                FixedPoint.AddBytes(straddling, sums[..1]);
+                sums = sums[1..];
+            }
+
+            var whole = segment.Length / sizeof(long);
+            FixedPoint.AddBytes(segment[..(whole * sizeof(long))], sums[..whole]);
+            sums = sums[whole..];
+            segment[(whole * sizeof(long))..].CopyTo(straddling);
+            have = segment.Length % sizeof(long);
+        }
+    }
+
+    private Span<byte> Bytes(in ChunkHeader header) => IsSum(header)
+        ? MemoryMarshal.AsBytes(_buffer.Sums.Slice((int)header.Offset, header.Count))
+        : _buffer.ResultBytes.Slice((int)header.Offset * sizeof(float), header.Count * sizeof(float));
+
+    /// <summary>How a buffer is cut: one segment a rank, each of as many chunks (the last ones shorter or empty).</summary>
+    private sealed class Layout(int length, int size, int chunkElements)
+    {
+        private readonly int _segment = (length + size - 1) / size;
+
+        public int Stages => 2 * (size - 1);
+
+        public int Chunks => (_segment + chunkElements - 1) / chunkElements;
+
+        /// <summary>The segment that a rank sends in a stage; it receives the one that it sends in the next stage.</summary>
+        public int SegmentSent(int rank, int stage) => (rank - stage + (2 * size)) % size;
+
+        public ChunkHeader Header(long epoch, long step, int bucket, int stage, int chunk, int segment)
+        {
+            var begin = Math.Min((long)segment * _segment, length);
+            var end = Math.Min(begin + _segment, length);
+            var offset = Math.Min(begin + ((long)chunk * chunkElements), end);
+            return new ChunkHeader(epoch, step, bucket, stage, offset, (int)Math.Min(chunkElements, end - offset));
+        }
+    }
+}

@@ -1,0 +1,51 @@
+using LlmPipeline.Runs.V1;
+
+namespace LlmPipeline.Trainer.Worker;
+
+/// <summary>What the rest of the worker tells the training loop. Read by its thread, written by others.</summary>
+internal interface ILoopControl
+{
+    /// <summary>The run is being cancelled: stop after the present step, with a checkpoint.</summary>
+    bool StopRequested { get; }
+
+    /// <summary>Another assignment is waiting, or the process wants to exit: leave the epoch after the present step.</summary>
+    bool LeaveRequested { get; }
+
+    /// <summary>The process wants to exit.</summary>
+    bool Exiting { get; }
+
+    /// <summary>Whether to give up an exchange that has been waiting for as long.</summary>
+    bool GiveUp(TimeSpan waited);
+}
+
+/// <summary>Takes the loop's reports.</summary>
+internal interface IProgressSink
+{
+    /// <summary>A step is done; its validation, if any, is in it.</summary>
+    void Step(StepMetrics metrics);
+
+    /// <summary>A checkpoint is committed.</summary>
+    /// <param name="name">Format: <c>runs/{r}/checkpoints/{step}</c>.</param>
+    /// <param name="validationLoss">Its loss, if it was measured.</param>
+    void Checkpoint(string name, double? validationLoss);
+
+    /// <summary>Training is over, and the last checkpoint committed.</summary>
+    void Finished(double trainSeconds);
+}
+
+/// <summary>Makes replicas durable.</summary>
+internal interface ICheckpointStore
+{
+    /// <summary>Commits a checkpoint of the replica's step (once: an equal one that exists is left as it is), then removes superseded ones. Returns its name.</summary>
+    string Save(Replica replica, int keep);
+}
+
+/// <summary>Why the loop returned.</summary>
+internal enum LoopOutcome
+{
+    /// <summary>Training is over; rank 0 has committed the last checkpoint and reported it.</summary>
+    Finished,
+
+    /// <summary>All members left the epoch after the same step, for another one.</summary>
+    Left,
+}

@@ -1,0 +1,154 @@
+using System.Runtime.InteropServices;
+using LlmPipeline.Models;
+using LlmPipeline.Runs.V1;
+using LlmPipeline.Trainer.Collectives;
+using LlmPipeline.Trainer.Optimizers;
+
+namespace LlmPipeline.Trainer.Worker;
+
+/// <summary>A worker's copy of a run's state: model, optimizer moments, position. One thread steps it; others may copy from it.</summary>
+internal sealed class Replica(int attempt, LanguageModel model, TrainerState state) : IDisposable
+{
+    private const int HistoryLength = 256;
+
+    private readonly Lock _lock = new();
+    private readonly Queue<StepMetrics> _history = new();
+    private ExchangeBuffer? _gradients;
+    private bool _disposed;
+
+    /// <summary>Format: <c>runs/{r}</c>.</summary>
+    public string Run => State.Run;
+
+    /// <summary>The run's attempt.</summary>
+    public int Attempt => attempt;
+
+    /// <summary>The network.</summary>
+    public LanguageModel Model => model;
+
+    /// <summary>The position; replaced as a whole.</summary>
+    public TrainerState State { get; set; } = state;
+
+    /// <summary>First moments, laid out like the parameters.</summary>
+    public float[] FirstMoment { get; } = new float[model.Parameters.Length];
+
+    /// <summary>Second moments, laid out like the parameters.</summary>
+    public float[] SecondMoment { get; } = new float[model.Parameters.Length];
+
+    /// <summary>The step's exchange buffer, made once.</summary>
+    public ExchangeBuffer GradientBuffer(int slots) =>
+        _gradients?.Length == model.Parameters.Length + slots ? _gradients : _gradients = new ExchangeBuffer(model.Parameters.Length, slots);
+
+    /// <summary>Bytes of parameters and moments.</summary>
+    public long StateBytes => 3L * model.Parameters.Length * sizeof(float);
+
+    /// <summary>The newest steps that were computed here, oldest first.</summary>
+    public IReadOnlyList<StepMetrics> History
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return [.. _history];
+            }
+        }
+    }
+
+    /// <summary>Keeps a step's metrics, replacing those of the same or later steps.</summary>
+    public void Remember(StepMetrics metrics)
+    {
+        lock (_lock)
+        {
+            while (_history.Count >= HistoryLength)
+            {
+                _history.Dequeue();
+            }
+
+            if (_history.Any(m => m.Step >= metrics.Step))
+            {
+                var kept = _history.Where(m => m.Step < metrics.Step).ToList();
+                _history.Clear();
+                kept.ForEach(_history.Enqueue);
+            }
+
+            _history.Enqueue(metrics);
+        }
+    }
+
+    /// <summary>Does one optimizer step: parameters, moments and position change together.</summary>
+    public void Update(AdamWOptions options, double learningRate, float gradientFactor, ReadOnlySpan<float> gradients, TrainerState next)
+    {
+        lock (_lock)
+        {
+            AdamW.Update(options, next.Step, learningRate, gradientFactor, model.Parameters.DecayedLength,
+                model.Parameters.Values, gradients, FirstMoment, SecondMoment);
+            model.Parameters.UploadValues();
+            State = next;
+        }
+    }
+
+    /// <summary>Copies bytes of the state (parameters, first moments, second moments) of a step; false when it is not of that step any more.</summary>
+    public bool TryRead(long step, long offset, Span<byte> destination)
+    {
+        lock (_lock)
+        {
+            if (_disposed || State.Step != step)
+            {
+                return false;
+            }
+
+            while (destination.Length > 0)
+            {
+                var part = Part(offset);
+                var length = Math.Min(part.Length, destination.Length);
+                part[..length].CopyTo(destination);
+                destination = destination[length..];
+                offset += length;
+            }
+
+            return true;
+        }
+    }
+
+    /// <summary>Overwrites bytes of the state.</summary>
+    public void Write(long offset, ReadOnlySpan<byte> source)
+    {
+        lock (_lock)
+        {
+            while (source.Length > 0)
+            {
+                var part = Part(offset);
+                var length = Math.Min(part.Length, source.Length);
+                source[..length].CopyTo(part);
+                source = source[length..];
+                offset += length;
+            }
+        }
+    }
+
+    /// <summary>The state from a byte on, up to the end of its buffer.</summary>
+    private Span<byte> Part(long offset)
+    {
+        var length = (long)model.Parameters.Length * sizeof(float);
+        var buffer = (offset / length) switch
+        {
+            0 => model.Parameters.Values,
+            1 => FirstMoment,
+            2 => SecondMoment,
+            _ => throw new ArgumentOutOfRangeException(nameof(offset), offset, $"The state has {StateBytes} bytes."),
+        };
+        return MemoryMarshal.AsBytes(buffer)[(int)(offset % length)..];
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        lock (_lock)
+        {
+            if (!_disposed)
+            {
+                _disposed = true;
+                model.Dispose();
+            }
+        }
+    }
+}

@@ -1,0 +1,110 @@
+using LlmPipeline.Models;
+using LlmPipeline.Runs.V1;
+using LlmPipeline.Trainer.Optimizers;
+
+namespace LlmPipeline.Trainer.Worker;
+
+/// <summary>The numbers of a resolved <see cref="RunSpec"/> that training needs, checked.</summary>
+internal sealed record TrainingSettings
+{
+    public required long Seed { get; init; }
+
+    public required int Context { get; init; }
+
+    public required long Steps { get; init; }
+
+    /// <summary>Sequences of a step, over all workers.</summary>
+    public required int BatchSize { get; init; }
+
+    /// <summary>Sequences of a micro-batch.</summary>
+    public required int MicroBatchSize { get; init; }
+
+    public required long ValidationInterval { get; init; }
+
+    /// <summary>0 takes all.</summary>
+    public required int ValidationSequences { get; init; }
+
+    public required long CheckpointInterval { get; init; }
+
+    public required int KeepCheckpoints { get; init; }
+
+    /// <summary>0 sets no limit.</summary>
+    public required double MaxSeconds { get; init; }
+
+    /// <summary>0 switches clipping off.</summary>
+    public required double ClipNorm { get; init; }
+
+    public required AdamWOptions Optimizer { get; init; }
+
+    public required LearningRateSchedule Schedule { get; init; }
+
+    /// <summary>Micro-batches of a step, over all workers.</summary>
+    public int MicroBatches => BatchSize / MicroBatchSize;
+
+    /// <summary>Predicted tokens of a step, over all workers.</summary>
+    public long TokensPerStep => (long)BatchSize * Context;
+
+    /// <summary>The contiguous range of micro-batches that a rank computes.</summary>
+    public (int Begin, int End) MicroBatchesOf(int rank, int size) =>
+        ((int)((long)rank * MicroBatches / size), (int)((long)(rank + 1) * MicroBatches / size));
+
+    /// <summary>Takes the settings out of a resolved spec.</summary>
+    /// <exception cref="FatalTrainingException">A number is missing or impossible.</exception>
+    public static TrainingSettings From(RunSpec spec)
+    {
+        var training = spec.Training;
+        var optimizer = spec.Optimizer;
+        Require(training is not null && optimizer is not null && spec.Model is not null, "model, optimizer and training have to be set");
+        Require(training!.Steps > 0, $"training.steps is {training.Steps}, it has to be positive");
+        Require(training.MicroBatchSize > 0 && training.BatchSize > 0 && training.BatchSize % training.MicroBatchSize == 0,
+            $"training.micro_batch_size {training.MicroBatchSize} has to divide training.batch_size {training.BatchSize}");
+        return new TrainingSettings
+        {
+            Seed = spec.Seed,
+            Context = spec.Model!.Context,
+            Steps = training.Steps,
+            BatchSize = training.BatchSize,
+            MicroBatchSize = training.MicroBatchSize,
+            ValidationInterval = Math.Max(1, training.ValidationInterval),
+            ValidationSequences = training.ValidationSequences,
+            CheckpointInterval = Math.Max(1, training.CheckpointInterval),
+            KeepCheckpoints = Math.Max(1, training.KeepCheckpoints),
+            MaxSeconds = training.MaxSeconds,
+            ClipNorm = optimizer!.ClipNorm,
+            Optimizer = new AdamWOptions(optimizer.Beta1, optimizer.Beta2, optimizer.Epsilon, optimizer.WeightDecay),
+            Schedule = new LearningRateSchedule(optimizer.LearningRate, optimizer.MinLearningRate, optimizer.WarmupSteps, training.Steps, training.MaxSeconds),
+        };
+    }
+
+    /// <summary>The network of a resolved spec.</summary>
+    public static ModelConfig ModelOf(RunSpec spec, int vocabularySize, int endOfTextId) => new()
+    {
+        Architecture = spec.Model.Architecture,
+        VocabularySize = vocabularySize,
+        Layers = spec.Model.Layers,
+        Heads = spec.Model.Heads,
+        Width = spec.Model.Width,
+        Context = spec.Model.Context,
+        Dropout = spec.Model.Dropout,
+        Bias = !spec.Model.HasBias || spec.Model.Bias,
+        EndOfTextId = endOfTextId,
+    };
+
+    private static void Require(bool condition, string message)
+    {
+        if (!condition)
+        {
+            throw new FatalTrainingException(ServiceDefaults.ErrorReasons.InvalidSpec, $"The run's spec cannot be trained: {message}.");
+        }
+    }
+}
+
+/// <summary>The run cannot go on at all, on any worker.</summary>
+/// <param name="reason">One of <see cref="ServiceDefaults.ErrorReasons"/>.</param>
+/// <param name="message">One sentence for a person: the thing, the place, the remedy.</param>
+/// <param name="inner">The cause.</param>
+internal sealed class FatalTrainingException(string reason, string message, Exception? inner = null) : Exception(message, inner)
+{
+    /// <summary>One of <see cref="ServiceDefaults.ErrorReasons"/>.</summary>
+    public string Reason { get; } = reason;
+}
