@@ -22,7 +22,9 @@ internal interface ILoopControl
 internal interface IProgressSink
 {
     /// <summary>A step is done; its validation, if any, is in it.</summary>
-    void Step(StepMetrics metrics);
+    /// <param name="metrics">Its numbers.</param>
+    /// <param name="trainSeconds">Seconds of training so far, over all attempts.</param>
+    void Step(StepMetrics metrics, double trainSeconds);
 
     /// <summary>A checkpoint is committed.</summary>
     /// <param name="name">Format: <c>runs/{r}/checkpoints/{step}</c>.</param>

@@ -56,9 +56,13 @@ internal sealed partial class TrainingLoop
         (_control, _progress, _checkpoints, _metrics, _trace, _logger) = (control, progress, checkpoints, metrics, trace, logger);
         _allReduce = place.Ring is null ? null : new RingAllReduce(place.Ring);
         _gradients = replica.GradientBuffer(FirstLoss + settings.MicroBatches);
+        replica.Model.Parameters.ZeroGradients();
     }
 
     private TrainerState State => _replica.State;
+
+    /// <summary>Called after each step.</summary>
+    public Action? StepDone { get; init; }
 
     /// <summary>Runs until training is over or the epoch is left.</summary>
     /// <exception cref="RingBrokenException">A member is lost; the replica is as it was after its last whole step.</exception>
@@ -71,7 +75,7 @@ internal sealed partial class TrainingLoop
         {
             foreach (var metrics in _replica.History.Count > 0 ? _replica.History : LastMetrics())
             {
-                _progress.Step(metrics);
+                _progress.Step(metrics, State.TrainSeconds);
             }
         }
 
@@ -82,7 +86,7 @@ internal sealed partial class TrainingLoop
             if (ValidationDue(last, votes.Validate))
             {
                 var loss = Validate();
-                done ??= LastMetrics().FirstOrDefault();
+                done ??= LastMetrics() is [var reported] ? reported : null;
                 if (done is not null)
                 {
                     done.ValidationLoss = loss;
@@ -92,7 +96,7 @@ internal sealed partial class TrainingLoop
 
             if (done is not null && _place.Rank == 0)
             {
-                _progress.Step(done);
+                _progress.Step(done, State.TrainSeconds);
             }
 
             var leaving = votes.Leave && !last;
@@ -117,6 +121,7 @@ internal sealed partial class TrainingLoop
             }
 
             (votes, done) = Step();
+            StepDone?.Invoke();
             _trace.Continue(State.Step);
         }
     }
@@ -125,7 +130,7 @@ internal sealed partial class TrainingLoop
     private Votes Enter()
     {
         _entry.Clear(gradients: true);
-        AddVotes(_entry, validate: ValidationDue(State.Step >= _settings.Steps, false));
+        AddVotes(_entry, validate: State.ValidationStep != State.Step);
         if (_place.Rank == 0)
         {
             _entry.Set(StepOfRank0, (double)State.Step);
@@ -153,7 +158,6 @@ internal sealed partial class TrainingLoop
         var lossScale = 1f / _settings.TokensPerStep;
         var limit = FixedPoint.LimitFor(_settings.MicroBatches);
         _gradients.Clear(gradients: begin == end);
-        parameters.ZeroGradients();
         var mark = Stopwatch.GetTimestamp();
         for (var microBatch = begin; microBatch < end; microBatch++)
         {
@@ -182,7 +186,7 @@ internal sealed partial class TrainingLoop
             times.ForwardBackward += Lap(ref mark);
         }
 
-        AddVotes(_gradients, validate: false);
+        AddVotes(_gradients, validate: true);
         if (_place.Rank == 0)
         {
             _gradients.Set(StepOfRank0, (double)step);
@@ -226,9 +230,10 @@ internal sealed partial class TrainingLoop
         return (ReadVotes(_gradients), metrics);
     }
 
-    private bool ValidationDue(bool last, bool wanted) =>
-        _data.ValidationSequences > 0 && State.Step > 0
-        && (wanted || (State.ValidationStep != State.Step && (last || State.Step % _settings.ValidationInterval == 0)));
+    /// <param name="last">Training ends with this step.</param>
+    /// <param name="missing">Some member has not seen a validation of this step.</param>
+    private bool ValidationDue(bool last, bool missing) =>
+        missing && _data.ValidationSequences > 0 && State.Step > 0 && (last || State.Step % _settings.ValidationInterval == 0);
 
     /// <summary>Measures the validation loss: each worker takes a share of the batches, all get the same sum.</summary>
     private double Validate()

@@ -1,0 +1,206 @@
+using System.Security.Cryptography;
+using Google.Protobuf;
+using Grpc.Core;
+using LlmPipeline.Models;
+using LlmPipeline.ServiceDefaults;
+using LlmPipeline.Storage;
+using LlmPipeline.Text;
+using LlmPipeline.Trainer.Collectives;
+using LlmPipeline.Workers.V1;
+using TorchSharp;
+
+namespace LlmPipeline.Trainer.Worker;
+
+/// <summary>Takes part in one epoch after the other: dataset, replica, ring, loop. Used by the compute thread.</summary>
+internal sealed partial class EpochRunner(
+    IBlobStore store, RingRegistry registry, ReplicaHolder holder, WorkerControl control, IProgressSink progress,
+    TrainerMetrics metrics, torch.Device device, ILogger logger) : IDisposable
+{
+    private TokenDataset? _dataset;
+    private Replica? _replica;
+    private TrainingTrace? _trace;
+
+    /// <summary>Takes part until training is over or the epoch is left.</summary>
+    /// <exception cref="RingBrokenException">A member is lost.</exception>
+    /// <exception cref="FatalTrainingException">The run cannot go on at all.</exception>
+    public LoopOutcome Run(EpochPlan plan, ILoopControl loopControl, CancellationToken cancellationToken)
+    {
+        var ring = plan.Members.Count > 1 ? new GrpcRingTransport(plan.Epoch, plan.Rank, [.. plan.Members.Select(m => m.Address)]) : null;
+        try
+        {
+            registry.Enter(plan.Epoch, ring);
+            var settings = TrainingSettings.From(plan.Spec);
+            var dataset = OpenDataset(plan.Dataset, cancellationToken);
+            var replica = Prepare(plan, dataset, cancellationToken);
+            Announce();
+
+            if (_trace?.Run != plan.Run)
+            {
+                _trace?.Dispose();
+                _trace = new TrainingTrace(plan.Run);
+            }
+
+            _trace.Enter(plan.Traceparent, plan.Rank, replica.State.Step);
+            LogEpoch(plan.Epoch, plan.Run, plan.Rank, plan.Members.Count, replica.State.Step);
+            var data = new TrainingData(dataset.Split("train"), ValidationOf(dataset), settings);
+            var loop = new TrainingLoop(
+                replica, settings, data, new RingPlace(ring, plan.Rank, plan.Members.Count), device.type == DeviceType.CPU,
+                loopControl, progress, new CheckpointStore(store, dataset.Tokenizer.ToJson()), metrics, _trace, logger)
+            {
+                StepDone = Announce,
+            };
+            return loop.Run();
+        }
+        catch (RingBrokenException)
+        {
+            metrics.EpochBroken();
+            ring?.Abort();
+            throw;
+        }
+        catch (Exception exception) when (Explain(exception, plan) is { } fatal)
+        {
+            ring?.Abort();
+            throw fatal;
+        }
+        catch
+        {
+            ring?.Abort();
+            throw;
+        }
+        finally
+        {
+            _trace?.Leave(_replica?.State.Step ?? 0);
+            if (ring is not null)
+            {
+                ring.DisposeAsync().AsTask().GetAwaiter().GetResult();
+            }
+        }
+    }
+
+    /// <summary>Lets go of the replica and the dataset.</summary>
+    public void Release()
+    {
+        holder.Current = null;
+        _replica?.Dispose();
+        _replica = null;
+        _dataset?.Dispose();
+        _dataset = null;
+        _trace?.Dispose();
+        _trace = null;
+        control.Hold(null);
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => Release();
+
+    private void Announce() => control.Hold(_replica is null ? null : new WorkerState { Run = _replica.Run, Attempt = _replica.Attempt, Step = _replica.State.Step });
+
+    private TokenDataset OpenDataset(string name, CancellationToken cancellationToken)
+    {
+        if (_dataset?.Name != name)
+        {
+            _dataset?.Dispose();
+            _dataset = null;
+            _dataset = TokenDataset.OpenAsync(store, name, cancellationToken).GetAwaiter().GetResult();
+        }
+
+        return _dataset!;
+    }
+
+    private static TokenSplit? ValidationOf(TokenDataset dataset)
+    {
+        try
+        {
+            return dataset.Split("validation");
+        }
+        catch (InvalidDataException)
+        {
+            return null;
+        }
+    }
+
+    /// <summary>Makes the replica be of the plan's run, attempt and step: it is already, or it is copied, loaded or new.</summary>
+    private Replica Prepare(EpochPlan plan, TokenDataset dataset, CancellationToken cancellationToken)
+    {
+        if (_replica is { } held && held.Run == plan.Run && held.Attempt == plan.Attempt && held.State.Step == plan.StartStep)
+        {
+            holder.Current = held;
+            return held;
+        }
+
+        if (plan.SourceRank == plan.Rank)
+        {
+            throw new RingBrokenException($"This worker does not hold step {plan.StartStep} of {plan.Run}, which it should give to others.");
+        }
+
+        holder.Current = null;
+        _replica?.Dispose();
+        _replica = null;
+        control.Hold(null);
+        var config = TrainingSettings.ModelOf(plan.Spec, dataset.Tokenizer.VocabularySize, dataset.Tokenizer.EndOfTextId);
+        var fresh = new TrainerState { Run = plan.Run, SpecHash = Convert.ToHexStringLower(SHA256.HashData(plan.Spec.ToByteArray())) };
+        var replica = new Replica(plan.Attempt, LanguageModel.Create(config, plan.Spec.Seed, device), fresh);
+        try
+        {
+            if (plan.SourceRank >= 0)
+            {
+                replica.State = Copy(replica, plan, cancellationToken);
+            }
+            else if (plan.Checkpoint.Length > 0)
+            {
+                replica.State = CheckpointStore.LoadAsync(store, plan.Checkpoint, replica.Model, replica.FirstMoment, replica.SecondMoment, cancellationToken)
+                    .GetAwaiter().GetResult() with { Run = plan.Run, SpecHash = fresh.SpecHash };
+            }
+
+            _replica = replica;
+            holder.Current = replica;
+            return replica;
+        }
+        catch
+        {
+            replica.Dispose();
+            throw;
+        }
+    }
+
+    private static TrainerState Copy(Replica replica, EpochPlan plan, CancellationToken cancellationToken)
+    {
+        var source = plan.Members[plan.SourceRank];
+        var request = new CopyStateRequest { Epoch = plan.Epoch, Run = plan.Run, Attempt = plan.Attempt, Step = plan.StartStep };
+        try
+        {
+            return StateCopy.FillAsync(replica, source.Address, request, cancellationToken).GetAwaiter().GetResult();
+        }
+        catch (Exception exception) when (exception is RpcException or InvalidDataException)
+        {
+            var lost = exception is RpcException { StatusCode: StatusCode.Unavailable or StatusCode.Internal };
+            throw new RingBrokenException($"The state could not be copied from {source.WorkerId}: {exception.Message}", lost ? plan.SourceRank : -1, exception);
+        }
+    }
+
+    /// <summary>What a failure means for the run; null when a new epoch may cure it.</summary>
+    private static FatalTrainingException? Explain(Exception exception, EpochPlan plan)
+    {
+        var training = plan.Spec?.Training;
+        return exception switch
+        {
+            FatalTrainingException fatal => fatal,
+            OperationCanceledException => null,
+            BlobNotFoundException or CorruptDirectoryException or InvalidDataException
+                => new FatalTrainingException(ErrorReasons.CorruptData, $"{exception.Message} Resume from an older checkpoint, or make the dataset again.", exception),
+            IOException or Azure.RequestFailedException => null,
+            _ when IsOutOfMemory(exception) => new FatalTrainingException(ErrorReasons.OutOfMemory,
+                $"A micro-batch of {training?.MicroBatchSize} sequences of {plan.Spec?.Model?.Context} tokens, or the model, does not fit into the memory of {Environment.MachineName}. Make training.micro_batch_size smaller (it divides training.batch_size), or the model.", exception),
+            ArgumentException => new FatalTrainingException(ErrorReasons.InvalidSpec, exception.Message, exception),
+            _ => new FatalTrainingException(ErrorReasons.Internal, $"Training failed: {exception.Message}", exception),
+        };
+    }
+
+    private static bool IsOutOfMemory(Exception exception) => exception is OutOfMemoryException
+        || exception.Message.Contains("out of memory", StringComparison.OrdinalIgnoreCase)
+        || exception.Message.Contains("not enough memory", StringComparison.OrdinalIgnoreCase)
+        || exception.Message.Contains("can't allocate memory", StringComparison.OrdinalIgnoreCase);
+
+    [LoggerMessage(2530, LogLevel.Information, "Epoch {Epoch} of {Run}: this worker is rank {Rank} of {Size} and begins after step {Step}.")]
+    private partial void LogEpoch(long epoch, string run, int rank, int size, long step);
+}

@@ -1,0 +1,190 @@
+using Grpc.Core;
+using LlmPipeline.Runs.V1;
+using LlmPipeline.Workers.V1;
+
+namespace LlmPipeline.Trainer.Worker;
+
+/// <summary>
+/// Brings the loop's reports to the coordinator, about twice a second. What was not acknowledged is sent again, for ever; what
+/// an old epoch left over is sent with the next one, when this worker is rank 0 again and the run is the same.
+/// </summary>
+internal sealed partial class ProgressReporter(
+    CoordinatorService.CoordinatorServiceClient client, string workerId, ILogger logger) : IProgressSink
+{
+    private const int MaxMetricsPerReport = 2000;
+    private static readonly TimeSpan Interval = TimeSpan.FromMilliseconds(500);
+
+    private readonly Lock _lock = new();
+    private readonly List<StepMetrics> _metrics = [];
+    private readonly Queue<(string Name, double? Loss)> _checkpoints = new();
+    private TaskCompletionSource _signal = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private EpochPlan? _plan;
+    private double _trainSeconds;
+    private double? _finishedSeconds;
+
+    /// <summary>Begins an epoch; only rank 0 reports.</summary>
+    public void Begin(EpochPlan plan)
+    {
+        lock (_lock)
+        {
+            if (_plan?.Run != plan.Run || _plan.Attempt != plan.Attempt || plan.Rank != 0)
+            {
+                _metrics.Clear();
+                _checkpoints.Clear();
+            }
+
+            _finishedSeconds = null;
+            _plan = plan;
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Step(StepMetrics metrics, double trainSeconds)
+    {
+        lock (_lock)
+        {
+            _trainSeconds = trainSeconds;
+            // A step that was already waiting is replaced: it comes again with its validation.
+            _metrics.RemoveAll(m => m.Step == metrics.Step);
+            _metrics.Add(metrics);
+        }
+
+        if (metrics.HasValidationLoss)
+        {
+            Hurry();
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Checkpoint(string name, double? validationLoss)
+    {
+        lock (_lock)
+        {
+            _checkpoints.Enqueue((name, validationLoss));
+        }
+
+        Hurry();
+    }
+
+    /// <inheritdoc/>
+    public void Finished(double trainSeconds)
+    {
+        lock (_lock)
+        {
+            _finishedSeconds = trainSeconds;
+        }
+
+        Hurry();
+    }
+
+    /// <summary>Runs until cancelled.</summary>
+    public async Task RunAsync(CancellationToken cancellationToken)
+    {
+        while (!cancellationToken.IsCancellationRequested)
+        {
+            Task signal;
+            lock (_lock)
+            {
+                signal = _signal.Task;
+            }
+
+            await Task.WhenAny(signal, Task.Delay(Interval, cancellationToken));
+            await FlushAsync(cancellationToken);
+        }
+    }
+
+    /// <summary>Sends what there is, as far as the coordinator takes it.</summary>
+    public async Task FlushAsync(CancellationToken cancellationToken)
+    {
+        while (Next() is { } request)
+        {
+            try
+            {
+                await client.ReportProgressAsync(request, deadline: DateTime.UtcNow.AddSeconds(10), cancellationToken: cancellationToken);
+                Acknowledge(request);
+            }
+            catch (RpcException exception) when (exception.StatusCode == StatusCode.Aborted)
+            {
+                LogRefused(request.Epoch, exception.Status.Detail);
+                return;
+            }
+            catch (RpcException exception)
+            {
+                if (exception.StatusCode is not (StatusCode.Unavailable or StatusCode.DeadlineExceeded or StatusCode.Cancelled))
+                {
+                    LogFailed(exception.StatusCode, exception.Status.Detail);
+                }
+
+                return;
+            }
+        }
+    }
+
+    private ReportProgressRequest? Next()
+    {
+        lock (_lock)
+        {
+            if (_signal.Task.IsCompleted)
+            {
+                _signal = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+            }
+
+            if (_plan is null || (_metrics.Count == 0 && _checkpoints.Count == 0 && _finishedSeconds is null))
+            {
+                return null;
+            }
+
+            var request = new ReportProgressRequest { WorkerId = workerId, Epoch = _plan.Epoch, Run = _plan.Run, TrainSeconds = _trainSeconds };
+            request.Metrics.AddRange(_metrics.Take(MaxMetricsPerReport));
+            var all = request.Metrics.Count == _metrics.Count;
+            if (all && _checkpoints.TryPeek(out var checkpoint))
+            {
+                request.Checkpoint = checkpoint.Name;
+                if (checkpoint.Loss is { } loss)
+                {
+                    request.CheckpointValidationLoss = loss;
+                }
+            }
+
+            if (all && _checkpoints.Count <= 1 && _finishedSeconds is { } seconds)
+            {
+                request.Finished = true;
+                request.TrainSeconds = seconds;
+            }
+
+            return request;
+        }
+    }
+
+    private void Acknowledge(ReportProgressRequest request)
+    {
+        lock (_lock)
+        {
+            var sent = new HashSet<StepMetrics>(request.Metrics, ReferenceEqualityComparer.Instance);
+            _metrics.RemoveAll(sent.Contains);
+            if (request.Checkpoint.Length > 0 && _checkpoints.TryPeek(out var checkpoint) && checkpoint.Name == request.Checkpoint)
+            {
+                _checkpoints.Dequeue();
+            }
+
+            if (request.Finished)
+            {
+                _finishedSeconds = null;
+            }
+        }
+    }
+
+    private void Hurry()
+    {
+        lock (_lock)
+        {
+            _signal.TrySetResult();
+        }
+    }
+
+    [LoggerMessage(2520, LogLevel.Information, "The coordinator refused a report of epoch {Epoch} ({Detail}); it is sent again with the next epoch.")]
+    private partial void LogRefused(long epoch, string detail);
+
+    [LoggerMessage(2521, LogLevel.Warning, "A report could not be delivered ({Status}: {Detail}); it is sent again.")]
+    private partial void LogFailed(StatusCode status, string detail);
+}

@@ -1,0 +1,44 @@
+using LlmPipeline.Storage;
+using LlmPipeline.Trainer.Collectives;
+using LlmPipeline.Workers.V1;
+using Microsoft.AspNetCore.Server.Kestrel.Core;
+using Microsoft.Extensions.DependencyInjection.Extensions;
+
+namespace LlmPipeline.Trainer.Worker;
+
+/// <summary>The worker role of the trainer.</summary>
+internal static class WorkerExtensions
+{
+    /// <summary>Adds the worker's services.</summary>
+    public static WebApplicationBuilder AddWorker(this WebApplicationBuilder builder)
+    {
+        builder.Services.AddOptions<WorkerOptions>().BindConfiguration(WorkerOptions.Section);
+        builder.Services.AddGrpc();
+        builder.Services.TryAddSingleton(services => BlobStore.Open(services.GetRequiredService<IConfiguration>().GetConnectionString("storage")
+            ?? throw new InvalidOperationException("ConnectionStrings:storage is not set; use for example folder=/var/lib/llmpipeline.")));
+        builder.Services.TryAddSingleton<TrainerMetrics>();
+        builder.Services.AddSingleton<RingRegistry>();
+        builder.Services.AddSingleton<ReplicaHolder>();
+        builder.Services.AddSingleton(services => new CoordinatorService.CoordinatorServiceClient(PeerChannels.Create(
+            services.GetRequiredService<IConfiguration>()["Trainer:Endpoint"]
+            ?? throw new InvalidOperationException("Trainer:Endpoint is not set; use the coordinator's gRPC URL, for example http://localhost:5302."))));
+        builder.Services.AddHostedService<WorkerService>();
+
+        // Gradient streams stay open for hours: a silent peer is noticed by its missing answer to a ping.
+        builder.Services.Configure<KestrelServerOptions>(options =>
+        {
+            options.Limits.Http2.KeepAlivePingDelay = PeerChannels.PingDelay;
+            options.Limits.Http2.KeepAlivePingTimeout = PeerChannels.PingTimeout;
+            options.Limits.MinResponseDataRate = null;
+        });
+        return builder;
+    }
+
+    /// <summary>Maps what peers call.</summary>
+    public static WebApplication MapWorker(this WebApplication app)
+    {
+        app.MapGrpcService<PeerStateService>();
+        app.MapGrpcService<PeerGradientService>();
+        return app;
+    }
+}

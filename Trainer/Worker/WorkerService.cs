@@ -1,0 +1,180 @@
+using LlmPipeline.Models;
+using LlmPipeline.Runs.V1;
+using LlmPipeline.Storage;
+using LlmPipeline.Trainer.Collectives;
+using LlmPipeline.Workers.V1;
+using Microsoft.Extensions.Options;
+
+namespace LlmPipeline.Trainer.Worker;
+
+/// <summary>
+/// A worker: heartbeats and reports as tasks, torch on one thread of its own. The process exits between two steps, after
+/// telling the coordinator.
+/// </summary>
+internal sealed partial class WorkerService(
+    IConfiguration configuration, IOptions<WorkerOptions> options, CoordinatorService.CoordinatorServiceClient coordinator, IBlobStore store,
+    RingRegistry registry, ReplicaHolder holder, TrainerMetrics metrics, IHostApplicationLifetime lifetime, ILogger<WorkerService> logger) : BackgroundService
+{
+    /// <summary>How long state is kept for a coordinator that has nothing to do for this worker.</summary>
+    private static readonly TimeSpan KeepState = TimeSpan.FromSeconds(30);
+
+    private readonly WorkerControl _control = new();
+
+    /// <inheritdoc/>
+    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
+    {
+        // Peers dial this process as soon as the coordinator knows of it: not before it listens.
+        var started = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        using var listening = lifetime.ApplicationStarted.Register(() => started.TrySetResult());
+        await started.Task.WaitAsync(stoppingToken);
+        using var leave = stoppingToken.Register(_control.Exit);
+
+        var name = configuration["OTEL_SERVICE_NAME"] is { Length: > 0 } service ? service : Environment.MachineName.ToLowerInvariant();
+        var identity = new TaskCompletionSource<WorkerIdentity>(TaskCreationOptions.RunContinuationsAsynchronously);
+        var workerId = $"{name}-{Guid.NewGuid().ToString("N")[..6]}";
+        var reporter = new ProgressReporter(coordinator, workerId, logger);
+        var computing = RunOnThread(() => Compute(workerId, identity, reporter, stoppingToken));
+        await Task.WhenAny(identity.Task, computing);
+        if (!identity.Task.IsCompletedSuccessfully)
+        {
+            await computing;
+            return;
+        }
+
+        using var stop = new CancellationTokenSource();
+        var link = new CoordinatorLink(coordinator, await identity.Task, _control, options.Value.HeartbeatMilliseconds, logger);
+        var beating = link.RunAsync(stop.Token);
+        var reporting = reporter.RunAsync(stop.Token);
+        try
+        {
+            await computing;
+        }
+        finally
+        {
+            using var timeout = new CancellationTokenSource(TimeSpan.FromSeconds(3));
+            await reporter.FlushAsync(timeout.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            await stop.CancelAsync();
+            await Task.WhenAll(beating, reporting).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            await link.SayAsync();
+            LogLeft(workerId);
+        }
+    }
+
+    private void Compute(string workerId, TaskCompletionSource<WorkerIdentity> identity, ProgressReporter reporter, CancellationToken stoppingToken)
+    {
+        TorchRuntime.Initialize(configuration.GetSection(TorchRuntimeOptions.Section).Get<TorchRuntimeOptions>());
+        var device = TorchRuntime.ResolveDevice(options.Value.Device);
+        var address = options.Value.Address ?? $"http://localhost:{configuration["GRPC_PORT"]
+            ?? throw new InvalidOperationException("A worker needs GRPC_PORT, or Worker:Address: the URL that its peers dial.")}";
+        identity.SetResult(new WorkerIdentity(workerId, address, device.ToString(), TorchRuntime.Fingerprint));
+        LogReady(workerId, address, device.ToString(), TorchRuntime.Fingerprint);
+
+        using var runner = new EpochRunner(store, registry, holder, _control, reporter, metrics, device, logger);
+        long epoch = 0;
+        while (WaitForPlan(epoch, runner, stoppingToken) is { } plan)
+        {
+            epoch = plan.Epoch;
+            reporter.Begin(plan);
+            try
+            {
+                var outcome = runner.Run(plan, _control.Act(plan), stoppingToken);
+                LogEpochOver(epoch, outcome);
+            }
+            catch (OperationCanceledException) when (stoppingToken.IsCancellationRequested)
+            {
+                return;
+            }
+            catch (RingBrokenException exception)
+            {
+                LogBroken(exception, epoch);
+                Fail(plan, exception.Message, exception.SuspectRank, null);
+            }
+            catch (FatalTrainingException exception)
+            {
+                LogFatal(exception, plan.Run, exception.Reason);
+                Fail(plan, exception.Message, -1, new RunError { Reason = exception.Reason, Message = exception.Message });
+                runner.Release();
+            }
+            catch (Exception exception)
+            {
+                // Storage or a peer failed in a way that may pass: try again with the next epoch, not at once.
+                LogBroken(exception, epoch);
+                stoppingToken.WaitHandle.WaitOne(TimeSpan.FromSeconds(1));
+                Fail(plan, exception.Message, -1, null);
+            }
+            finally
+            {
+                _control.Rest();
+            }
+        }
+    }
+
+    /// <summary>Waits for a plan newer than <paramref name="after"/>; null when the process exits.</summary>
+    private EpochPlan? WaitForPlan(long after, EpochRunner runner, CancellationToken stoppingToken)
+    {
+        while (!stoppingToken.IsCancellationRequested)
+        {
+            if (_control.NextPlan(after, out var changed) is { } plan)
+            {
+                return plan;
+            }
+
+            try
+            {
+                if (!changed.Wait(KeepState, stoppingToken) && !_control.HasPlan)
+                {
+                    runner.Release();
+                }
+            }
+            catch (OperationCanceledException)
+            {
+                return null;
+            }
+        }
+
+        return null;
+    }
+
+    private void Fail(EpochPlan plan, string message, int suspect, RunError? fatal) => _control.Fail(new EpochFailure
+    {
+        Epoch = plan.Epoch,
+        SuspectWorkerId = suspect >= 0 ? plan.Members[suspect].WorkerId : "",
+        Message = message,
+        Fatal = fatal,
+    });
+
+    private static Task RunOnThread(Action action)
+    {
+        var done = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        var thread = new Thread(() =>
+        {
+            try
+            {
+                action();
+                done.SetResult();
+            }
+            catch (Exception exception)
+            {
+                done.SetException(exception);
+            }
+        })
+        { IsBackground = true, Name = "compute" };
+        thread.Start();
+        return done.Task;
+    }
+
+    [LoggerMessage(2540, LogLevel.Information, "Worker {WorkerId} at {Address} computes on {Device} ({Fingerprint}).")]
+    private partial void LogReady(string workerId, string address, string device, string fingerprint);
+
+    [LoggerMessage(2541, LogLevel.Information, "Epoch {Epoch} is over: {Outcome}.")]
+    private partial void LogEpochOver(long epoch, LoopOutcome outcome);
+
+    [LoggerMessage(2542, LogLevel.Warning, "Epoch {Epoch} broke; the worker keeps its last whole step and waits for a new epoch.")]
+    private partial void LogBroken(Exception exception, long epoch);
+
+    [LoggerMessage(2543, LogLevel.Error, "{Run} cannot go on: {Reason}.")]
+    private partial void LogFatal(Exception exception, string run, string reason);
+
+    [LoggerMessage(2544, LogLevel.Information, "Worker {WorkerId} has left.")]
+    private partial void LogLeft(string workerId);
+}

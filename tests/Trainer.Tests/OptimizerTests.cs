@@ -1,0 +1,103 @@
+using LlmPipeline.Trainer.Optimizers;
+
+namespace LlmPipeline.Trainer.Tests;
+
+public sealed class OptimizerTests
+{
+    [Fact]
+    public void AdamWFollowsThePyTorchFormula()
+    {
+        const int Length = 101;
+        const int Decayed = 60;
+        var options = new AdamWOptions(0.9, 0.99, 1e-8, 0.1);
+        var random = new Random(1);
+        var parameters = Enumerable.Range(0, Length).Select(_ => (float)(random.NextDouble() - 0.5)).ToArray();
+        var (first, second) = (new float[Length], new float[Length]);
+        var p = parameters.Select(x => (double)x).ToArray();
+        var (m, v) = (new double[Length], new double[Length]);
+        for (var step = 1; step <= 300; step++)
+        {
+            var rate = 1e-3 * (1 + Math.Sin(step));
+            var factor = step % 3 == 0 ? 0.25f : 1f;
+            var gradient = Enumerable.Range(0, Length).Select(_ => (float)(random.NextDouble() - 0.5)).ToArray();
+            AdamW.Update(options, step, rate, factor, Decayed, parameters, gradient, first, second);
+            for (var i = 0; i < Length; i++)
+            {
+                var g = (double)gradient[i] * factor;
+                p[i] *= i < Decayed ? 1 - (rate * options.WeightDecay) : 1;
+                m[i] = (options.Beta1 * m[i]) + ((1 - options.Beta1) * g);
+                v[i] = (options.Beta2 * v[i]) + ((1 - options.Beta2) * g * g);
+                var denominator = (Math.Sqrt(v[i]) / Math.Sqrt(1 - Math.Pow(options.Beta2, step))) + options.Epsilon;
+                p[i] -= rate / (1 - Math.Pow(options.Beta1, step)) * m[i] / denominator;
+            }
+        }
+
+        for (var i = 0; i < Length; i++)
+        {
+            Assert.Equal(p[i], parameters[i], 1e-6 * 3);
+            Assert.Equal(m[i], first[i], 1e-6);
+            Assert.Equal(v[i], second[i], 1e-6);
+        }
+    }
+
+    [Fact]
+    public void AdamWGivesTheSameBitsWhereverAnElementLies()
+    {
+        var options = new AdamWOptions(0.9, 0.95, 1e-8, 0.1);
+        foreach (var length in new[] { 1, 7, 8, 9, 33 })
+        {
+            var (p, m, v) = (new float[length], new float[length], new float[length]);
+            Array.Fill(p, 0.3f);
+            var g = new float[length];
+            Array.Fill(g, 0.0123f);
+            for (var step = 1; step < 10; step++)
+            {
+                AdamW.Update(options, step, 0.01, 0.7f, length, p, g, m, v);
+            }
+
+            Assert.Single(p.Distinct());
+            Assert.Single(v.Distinct());
+        }
+    }
+
+    [Fact]
+    public void TheNormIsThatOfDoubleArithmetic()
+    {
+        var random = new Random(2);
+        foreach (var length in new[] { 0, 1, 4095, 4096, 4097, 100_003 })
+        {
+            var gradient = Enumerable.Range(0, length).Select(_ => (float)(random.NextDouble() - 0.5)).ToArray();
+            var expected = Math.Sqrt(gradient.Sum(x => (double)x * x));
+            Assert.Equal(expected, GradientNorm.Compute(gradient), 1e-12 * (1 + expected));
+        }
+    }
+
+    [Fact]
+    public void ClippingIsOffAtZeroAndNeverEnlarges()
+    {
+        Assert.Equal(1, GradientNorm.ClipFactor(100, 0));
+        Assert.Equal(1, GradientNorm.ClipFactor(0.5, 1));
+        Assert.Equal(0.1f, GradientNorm.ClipFactor(10, 1), 1e-6f);
+    }
+
+    [Fact]
+    public void TheRateWarmsUpAndFallsToTheMinimum()
+    {
+        var schedule = new LearningRateSchedule(1e-3, 1e-4, 100, 1000, 0);
+        Assert.Equal(1e-5, schedule.At(1, 0), 1e-12);
+        Assert.Equal(5e-4, schedule.At(50, 0), 1e-12);
+        Assert.Equal(1e-3, schedule.At(100, 0), 1e-12);
+        Assert.Equal(5.5e-4, schedule.At(550, 0), 1e-12);
+        Assert.Equal(1e-4, schedule.At(1000, 0), 1e-12);
+        Assert.Equal(1e-4, schedule.At(5000, 0), 1e-12);
+    }
+
+    [Fact]
+    public void TheRateFollowsTheLargerOfTheSharesOfStepsAndTime()
+    {
+        var schedule = new LearningRateSchedule(1e-3, 1e-4, 10, 1000, 60);
+        Assert.Equal(5.5e-4, schedule.At(20, 30), 1e-12);
+        Assert.Equal(1e-4, schedule.At(500, 60), 1e-12);
+        Assert.Equal(schedule.At(900, 0), schedule.At(900, 10));
+    }
+}
