@@ -27,6 +27,10 @@ internal static partial class LinuxTorch
     {
         SetEnvironment(options);
         SetAllocator();
+        if (options.MklAvx512OnAmd && MklDispatch.Applies)
+        {
+            MklDispatch.TreatAsIntel();
+        }
 
         var folder = FindNatives();
         LibTorchLength = new FileInfo(Path.Combine(folder, "libtorch_cpu.so")).Length;

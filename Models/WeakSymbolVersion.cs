@@ -1,7 +1,6 @@
 using System.Buffers.Binary;
 using System.Runtime.InteropServices;
 using System.Runtime.Versioning;
-using System.Security.Cryptography;
 using System.Text;
 
 namespace LlmPipeline.Models;
@@ -23,33 +22,13 @@ internal static class WeakSymbolVersion
     private const uint SectionVersionNeeds = 0x6ffffffe;
     private const ushort FlagWeak = 2;
 
-    /// <summary>Writes the copy to the user's cache, once per content of the source, and loads it. Processes may do this at the same time.</summary>
+    /// <summary>Loads a copy with the requirement marked weak.</summary>
     public static nint LoadCopy(string source)
     {
         var image = File.ReadAllBytes(source);
-        var key = Convert.ToHexStringLower(SHA256.HashData(image))[..16];
-        if (!TryWeaken(image, Name))
-        {
-            throw new DllNotFoundException($"{source} needs {Name}, and the requirement was not found in its version table. A newer libstdc++ (GCC 13 or later) cures it.");
-        }
-
-        try
-        {
-            return NativeLibrary.Load(WriteOnce(Path.Combine(CacheFolder(), key), Path.GetFileName(source), image));
-        }
-        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException or DllNotFoundException)
-        {
-            // A home that cannot be written to, or is mounted noexec. The mapping outlives the file.
-            var folder = Directory.CreateTempSubdirectory("llmpipeline-");
-            try
-            {
-                return NativeLibrary.Load(WriteOnce(folder.FullName, Path.GetFileName(source), image));
-            }
-            finally
-            {
-                folder.Delete(recursive: true);
-            }
-        }
+        return TryWeaken(image, Name)
+            ? GeneratedLibrary.Load(Path.GetFileName(source), image, NativeLibrary.Load)
+            : throw new DllNotFoundException($"{source} needs {Name}, and the requirement was not found in its version table. A newer libstdc++ (GCC 13 or later) cures it.");
     }
 
     /// <summary>Marks the requirement of a symbol version in an ELF image weak; false when the image is not such a file or does not have it.</summary>
@@ -107,32 +86,6 @@ internal static class WeakSymbolVersion
         }
 
         return found;
-    }
-
-    private static string CacheFolder()
-    {
-        var cache = Environment.GetEnvironmentVariable("XDG_CACHE_HOME");
-        if (string.IsNullOrEmpty(cache) || !Path.IsPathRooted(cache))
-        {
-            var home = Environment.GetFolderPath(Environment.SpecialFolder.UserProfile);
-            cache = home.Length > 0 ? Path.Combine(home, ".cache") : throw new IOException("There is no home folder.");
-        }
-
-        return Path.Combine(cache, "llmpipeline", "native");
-    }
-
-    private static string WriteOnce(string folder, string file, byte[] content)
-    {
-        var path = Path.Combine(folder, file);
-        Directory.CreateDirectory(folder);
-        if (!File.Exists(path) || !File.ReadAllBytes(path).AsSpan().SequenceEqual(content))
-        {
-            var temporary = Path.Combine(folder, $".{Guid.NewGuid():n}");
-            File.WriteAllBytes(temporary, content);
-            File.Move(temporary, path, overwrite: true);
-        }
-
-        return path;
     }
 
     private static ushort U16(ReadOnlySpan<byte> image, int offset) => BinaryPrimitives.ReadUInt16LittleEndian(image[offset..]);
