@@ -30,9 +30,9 @@ internal static class Endpoints
         var http = ReadHttpAddresses(builder.Configuration);
         var grpcHost = http.Count > 0 ? http[0].Host : "localhost";
 
-        // Explicit endpoints replace ASPNETCORE_URLS, so all are bound here, and Kestrel need not warn about it.
-        builder.Configuration[PlainUrls] = "";
-        builder.Configuration[HttpPorts] = "";
+        // Explicit endpoints replace ASPNETCORE_URLS, so all are bound here. An empty list (not an empty text, which means "ask the
+        // host") keeps Kestrel from warning about it.
+        builder.Configuration.AddInMemoryCollection([new(PlainUrls, ";")]);
         builder.Services.Configure<KestrelServerOptions>(kestrel =>
         {
             foreach (var address in http)

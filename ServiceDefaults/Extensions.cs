@@ -18,6 +18,7 @@ public static class Extensions
     /// </summary>
     public static TBuilder AddServiceDefaults<TBuilder>(this TBuilder builder) where TBuilder : IHostApplicationBuilder
     {
+        builder.AddQuietLogs();
         builder.AddTelemetry();
         builder.AddEndpoints();
         builder.Services.AddParentWatch(builder.Configuration);

@@ -3,6 +3,7 @@ using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Options;
 using OpenTelemetry;
 using OpenTelemetry.Metrics;
 using OpenTelemetry.Resources;
@@ -21,6 +22,14 @@ internal static class Telemetry
         "/grpc.reflection.",
         "/llmpipeline.workers.v1.",
     ];
+
+    /// <summary>Log levels where the configuration names none: requests and calls are spans, and need no lines.</summary>
+    public static void AddQuietLogs(this IHostApplicationBuilder builder) =>
+        builder.Services.Insert(0, ServiceDescriptor.Singleton<IConfigureOptions<LoggerFilterOptions>>(
+            new ConfigureOptions<LoggerFilterOptions>(filters => filters
+                .AddFilter("Microsoft.AspNetCore", LogLevel.Warning)
+                .AddFilter("Grpc", LogLevel.Warning)
+                .AddFilter("System.Net.Http.HttpClient", LogLevel.Warning))));
 
     public static void AddTelemetry(this IHostApplicationBuilder builder)
     {
