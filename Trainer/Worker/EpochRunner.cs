@@ -4,7 +4,6 @@ using Grpc.Core;
 using LlmPipeline.Models;
 using LlmPipeline.ServiceDefaults;
 using LlmPipeline.Storage;
-using LlmPipeline.Text;
 using LlmPipeline.Trainer.Collectives;
 using LlmPipeline.Workers.V1;
 using TorchSharp;
@@ -13,10 +12,10 @@ namespace LlmPipeline.Trainer.Worker;
 
 /// <summary>Takes part in one epoch after the other: dataset, replica, ring, loop. Used by the compute thread.</summary>
 internal sealed partial class EpochRunner(
-    IBlobStore store, RingRegistry registry, ReplicaHolder holder, WorkerControl control, IProgressSink progress,
+    IBlobStore store, DatasetSource datasets, RingRegistry registry, ReplicaHolder holder, WorkerControl control, IProgressSink progress,
     TrainerMetrics metrics, torch.Device device, ILogger logger) : IDisposable
 {
-    private TokenDataset? _dataset;
+    private TrainingDataset? _dataset;
     private Replica? _replica;
     private TrainingTrace? _trace;
 
@@ -42,10 +41,11 @@ internal sealed partial class EpochRunner(
 
             _trace.Enter(plan.Traceparent, plan.Rank, replica.State.Step);
             LogEpoch(plan.Epoch, plan.Run, plan.Rank, plan.Members.Count, replica.State.Step);
-            var data = new TrainingData(dataset.Split("train"), ValidationOf(dataset), settings);
+            var data = new TrainingData(dataset.Train, dataset.Validation, settings);
             var loop = new TrainingLoop(
                 replica, settings, data, new RingPlace(ring, plan.Rank, plan.Members.Count), device.type == DeviceType.CPU,
-                loopControl, progress, new CheckpointStore(store, dataset.Tokenizer.ToJson()), metrics, _trace, logger)
+                (source, step) => Copy(replica, plan, source, step, cancellationToken),
+                loopControl, progress, new CheckpointStore(store, dataset.TokenizerJson), metrics, _trace, logger)
             {
                 StepDone = Announce,
             };
@@ -93,58 +93,41 @@ internal sealed partial class EpochRunner(
     /// <inheritdoc/>
     public void Dispose() => Release();
 
-    private void Announce() => control.Hold(_replica is null ? null : new WorkerState { Run = _replica.Run, Attempt = _replica.Attempt, Step = _replica.State.Step });
+    private void Announce() => control.Hold(_replica is null || _replica.State.Step < 0 ? null : new WorkerState { Run = _replica.Run, Attempt = _replica.Attempt, Step = _replica.State.Step });
 
-    private TokenDataset OpenDataset(string name, CancellationToken cancellationToken)
+    private TrainingDataset OpenDataset(string name, CancellationToken cancellationToken)
     {
         if (_dataset?.Name != name)
         {
             _dataset?.Dispose();
             _dataset = null;
-            _dataset = TokenDataset.OpenAsync(store, name, cancellationToken).GetAwaiter().GetResult();
+            _dataset = datasets(name, cancellationToken).GetAwaiter().GetResult();
         }
 
         return _dataset!;
     }
 
-    private static TokenSplit? ValidationOf(TokenDataset dataset)
+    /// <summary>Makes the replica be of the plan's run and attempt: it is already, or it is loaded, new, or empty until it is copied.</summary>
+    private Replica Prepare(EpochPlan plan, TrainingDataset dataset, CancellationToken cancellationToken)
     {
-        try
-        {
-            return dataset.Split("validation");
-        }
-        catch (InvalidDataException)
-        {
-            return null;
-        }
-    }
-
-    /// <summary>Makes the replica be of the plan's run, attempt and step: it is already, or it is copied, loaded or new.</summary>
-    private Replica Prepare(EpochPlan plan, TokenDataset dataset, CancellationToken cancellationToken)
-    {
-        if (_replica is { } held && held.Run == plan.Run && held.Attempt == plan.Attempt && held.State.Step == plan.StartStep)
+        if (_replica is { } held && held.Run == plan.Run && held.Attempt == plan.Attempt && held.State.Step >= 0 && (plan.SourceRank >= 0 || held.State.Step == plan.StartStep))
         {
             holder.Current = held;
             return held;
-        }
-
-        if (plan.SourceRank == plan.Rank)
-        {
-            throw new RingBrokenException($"This worker does not hold step {plan.StartStep} of {plan.Run}, which it should give to others.");
         }
 
         holder.Current = null;
         _replica?.Dispose();
         _replica = null;
         control.Hold(null);
-        var config = TrainingSettings.ModelOf(plan.Spec, dataset.Tokenizer.VocabularySize, dataset.Tokenizer.EndOfTextId);
+        var config = TrainingSettings.ModelOf(plan.Spec, dataset.VocabularySize, dataset.EndOfTextId);
         var fresh = new TrainerState { Run = plan.Run, SpecHash = Convert.ToHexStringLower(SHA256.HashData(plan.Spec.ToByteArray())) };
         var replica = new Replica(plan.Attempt, LanguageModel.Create(config, plan.Spec.Seed, device), fresh);
         try
         {
             if (plan.SourceRank >= 0)
             {
-                replica.State = Copy(replica, plan, cancellationToken);
+                replica.State = fresh with { Step = -1 };
             }
             else if (plan.Checkpoint.Length > 0)
             {
@@ -163,10 +146,10 @@ internal sealed partial class EpochRunner(
         }
     }
 
-    private static TrainerState Copy(Replica replica, EpochPlan plan, CancellationToken cancellationToken)
+    private static TrainerState Copy(Replica replica, EpochPlan plan, int sourceRank, long step, CancellationToken cancellationToken)
     {
-        var source = plan.Members[plan.SourceRank];
-        var request = new CopyStateRequest { Epoch = plan.Epoch, Run = plan.Run, Attempt = plan.Attempt, Step = plan.StartStep };
+        var source = plan.Members[sourceRank];
+        var request = new CopyStateRequest { Epoch = plan.Epoch, Run = plan.Run, Attempt = plan.Attempt, Step = step };
         try
         {
             return StateCopy.FillAsync(replica, source.Address, request, cancellationToken).GetAwaiter().GetResult();
@@ -174,7 +157,7 @@ internal sealed partial class EpochRunner(
         catch (Exception exception) when (exception is RpcException or InvalidDataException)
         {
             var lost = exception is RpcException { StatusCode: StatusCode.Unavailable or StatusCode.Internal };
-            throw new RingBrokenException($"The state could not be copied from {source.WorkerId}: {exception.Message}", lost ? plan.SourceRank : -1, exception);
+            throw new RingBrokenException($"The state could not be copied from {source.WorkerId}: {exception.Message}", lost ? sourceRank : -1, exception);
         }
     }
 

@@ -26,9 +26,9 @@ internal sealed partial class TrainingLoop
     private const int StopVotes = 0;
     private const int LeaveVotes = 1;
     private const int ValidateVotes = 2;
-    private const int StepOfRank0 = 3; // two slots
-    private const int SecondsOfRank0 = 5; // two slots
-    private const int FirstLoss = 7;
+    private const int SecondsOfRank0 = 3; // two slots
+    private const int FirstLoss = 5;
+    private const int FirstStep = 5; // of the entry bucket: two slots a rank
 
     private readonly Replica _replica;
     private readonly TrainingSettings _settings;
@@ -42,19 +42,34 @@ internal sealed partial class TrainingLoop
     private readonly TrainingTrace _trace;
     private readonly ILogger _logger;
     private readonly ExchangeBuffer _gradients;
-    private readonly ExchangeBuffer _entry = new(0, FirstLoss);
+    private readonly ExchangeBuffer _entry;
+    private readonly Func<int, long, TrainerState> _copy;
     private readonly bool _onHost;
     private ExchangeBuffer? _validation;
     private long _clock;
     private double _secondsBefore;
 
+    /// <summary>Sets the loop up; nothing is exchanged yet.</summary>
+    /// <param name="replica">What is trained; its step is negative when it is empty.</param>
+    /// <param name="settings">The run.</param>
+    /// <param name="data">Its ids.</param>
+    /// <param name="place">This worker in the epoch.</param>
+    /// <param name="onHost">The network computes on the host's buffers.</param>
+    /// <param name="copy">Fills the replica from a rank that is at a step.</param>
+    /// <param name="control">What the worker wants.</param>
+    /// <param name="progress">Takes reports of rank 0.</param>
+    /// <param name="checkpoints">Takes checkpoints of rank 0.</param>
+    /// <param name="metrics">Instruments.</param>
+    /// <param name="trace">Spans.</param>
+    /// <param name="logger">Log.</param>
     public TrainingLoop(
-        Replica replica, TrainingSettings settings, TrainingData data, RingPlace place, bool onHost,
+        Replica replica, TrainingSettings settings, TrainingData data, RingPlace place, bool onHost, Func<int, long, TrainerState> copy,
         ILoopControl control, IProgressSink progress, ICheckpointStore checkpoints, TrainerMetrics metrics, TrainingTrace trace, ILogger logger)
     {
-        (_replica, _settings, _data, _place, _onHost) = (replica, settings, data, place, onHost);
+        (_replica, _settings, _data, _place, _onHost, _copy) = (replica, settings, data, place, onHost, copy);
         (_control, _progress, _checkpoints, _metrics, _trace, _logger) = (control, progress, checkpoints, metrics, trace, logger);
         _allReduce = place.Ring is null ? null : new RingAllReduce(place.Ring);
+        _entry = new ExchangeBuffer(0, FirstStep + (2 * place.Size));
         _gradients = replica.GradientBuffer(FirstLoss + settings.MicroBatches);
         replica.Model.Parameters.ZeroGradients();
     }
@@ -126,26 +141,53 @@ internal sealed partial class TrainingLoop
         }
     }
 
-    /// <summary>Makes sure that all members are here with the same step, and shares what is wanted of the epoch.</summary>
+    /// <summary>
+    /// Meets the other members and learns who is at which step. Those that are behind copy the state of the newest (the plan
+    /// only says what the coordinator knew); then all meet again.
+    /// </summary>
     private Votes Enter()
     {
-        _entry.Clear(gradients: true);
-        AddVotes(_entry, validate: State.ValidationStep != State.Step);
-        if (_place.Rank == 0)
+        var votes = Meet(-1, out var steps);
+        var newest = steps.Max();
+        if (newest < 0)
         {
-            _entry.Set(StepOfRank0, (double)State.Step);
-            _entry.Set(SecondsOfRank0, State.TrainSeconds);
+            throw new RingBrokenException($"No member of the epoch holds the state of {State.Run} that they were to begin with.");
         }
 
-        Exchange(State.Step, Buckets.Entry, _entry);
-        if (_entry.Double(StepOfRank0) != State.Step)
+        if (steps.Any(step => step != newest))
         {
-            throw new RingBrokenException($"This worker is at step {State.Step}, rank 0 at {_entry.Double(StepOfRank0)}.");
+            if (State.Step != newest)
+            {
+                _replica.State = State with { Step = -1 };
+                _replica.State = _copy(Array.IndexOf(steps, newest), newest);
+                StepDone?.Invoke();
+            }
+
+            votes = Meet(newest, out steps);
+            if (steps.Any(step => step != newest))
+            {
+                throw new RingBrokenException($"Members of the epoch are at different steps: {string.Join(", ", steps)}.");
+            }
         }
 
         _clock = Stopwatch.GetTimestamp();
         _secondsBefore = _entry.Double(SecondsOfRank0);
         _replica.State = State with { TrainSeconds = _secondsBefore };
+        return votes;
+    }
+
+    private Votes Meet(long round, out long[] steps)
+    {
+        _entry.Clear(gradients: true);
+        AddVotes(_entry, validate: State.ValidationStep != State.Step);
+        _entry.Set(FirstStep + (2 * _place.Rank), (double)State.Step);
+        if (_place.Rank == 0)
+        {
+            _entry.Set(SecondsOfRank0, State.TrainSeconds);
+        }
+
+        Exchange(round, Buckets.Entry, _entry);
+        steps = [.. Enumerable.Range(0, _place.Size).Select(rank => (long)_entry.Double(FirstStep + (2 * rank)))];
         return ReadVotes(_entry);
     }
 
@@ -189,7 +231,6 @@ internal sealed partial class TrainingLoop
         AddVotes(_gradients, validate: true);
         if (_place.Rank == 0)
         {
-            _gradients.Set(StepOfRank0, (double)step);
             _gradients.Set(SecondsOfRank0, _secondsBefore + Stopwatch.GetElapsedTime(_clock).TotalSeconds);
         }
 

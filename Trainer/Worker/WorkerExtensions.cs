@@ -16,6 +16,7 @@ internal static class WorkerExtensions
         builder.Services.AddGrpc();
         builder.Services.TryAddSingleton(services => BlobStore.Open(services.GetRequiredService<IConfiguration>().GetConnectionString("storage")
             ?? throw new InvalidOperationException("ConnectionStrings:storage is not set; use for example folder=/var/lib/llmpipeline.")));
+        builder.Services.TryAddSingleton(services => StoredDatasets.In(services.GetRequiredService<IBlobStore>()));
         builder.Services.TryAddSingleton<TrainerMetrics>();
         builder.Services.AddSingleton<RingRegistry>();
         builder.Services.AddSingleton<ReplicaHolder>();

@@ -12,7 +12,7 @@ namespace LlmPipeline.Trainer.Worker;
 /// telling the coordinator.
 /// </summary>
 internal sealed partial class WorkerService(
-    IConfiguration configuration, IOptions<WorkerOptions> options, CoordinatorService.CoordinatorServiceClient coordinator, IBlobStore store,
+    IConfiguration configuration, IOptions<WorkerOptions> options, CoordinatorService.CoordinatorServiceClient coordinator, IBlobStore store, DatasetSource datasets,
     RingRegistry registry, ReplicaHolder holder, TrainerMetrics metrics, IHostApplicationLifetime lifetime, ILogger<WorkerService> logger) : BackgroundService
 {
     /// <summary>How long state is kept for a coordinator that has nothing to do for this worker.</summary>
@@ -69,7 +69,7 @@ internal sealed partial class WorkerService(
         identity.SetResult(new WorkerIdentity(workerId, address, device.ToString(), TorchRuntime.Fingerprint));
         LogReady(workerId, address, device.ToString(), TorchRuntime.Fingerprint);
 
-        using var runner = new EpochRunner(store, registry, holder, _control, reporter, metrics, device, logger);
+        using var runner = new EpochRunner(store, datasets, registry, holder, _control, reporter, metrics, device, logger);
         long epoch = 0;
         while (WaitForPlan(epoch, runner, stoppingToken) is { } plan)
         {

@@ -1,0 +1,125 @@
+using System.Collections.Concurrent;
+using System.Diagnostics.Metrics;
+using LlmPipeline.Runs.V1;
+using LlmPipeline.Trainer.Worker;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Logging.Abstractions;
+
+namespace LlmPipeline.Trainer.Tests;
+
+/// <summary>Runs training loops, one a thread, over an in-memory ring.</summary>
+internal sealed class LoopHarness : IDisposable
+{
+    private readonly ServiceProvider _services = new ServiceCollection().AddMetrics().BuildServiceProvider();
+
+    public LoopHarness(RunSpec spec, int size, long epoch = 1, IReadOnlyList<Replica>? replicas = null)
+    {
+        Spec = spec;
+        Rings = size == 1 ? [] : InMemoryRing.Create(size, epoch);
+        Replicas = [.. replicas ?? [.. Enumerable.Range(0, size).Select(_ => TinyRun.NewReplica(spec))]];
+        Controls = [.. Enumerable.Range(0, size).Select(_ => new FakeControl())];
+    }
+
+    public RunSpec Spec { get; }
+
+    public InMemoryRing[] Rings { get; }
+
+    public Replica[] Replicas { get; }
+
+    public FakeControl[] Controls { get; }
+
+    public RecordingSink Sink { get; } = new();
+
+    public ICheckpointStore Checkpoints { get; set; } = new CountingStore();
+
+    /// <summary>Called by rank 0's thread after each step.</summary>
+    public Action<long>? AfterStep { get; set; }
+
+    /// <summary>Runs all ranks to the end; the exception of a rank takes the place of its outcome.</summary>
+    public async Task<object[]> RunAsync()
+    {
+        var size = Replicas.Length;
+        var tasks = Enumerable.Range(0, size).Select(rank => Task.Factory.StartNew(() => RunRank(rank, size), TaskCreationOptions.LongRunning)).ToArray();
+        return await Task.WhenAll(tasks).WaitAsync(TinyRun.Timeout);
+    }
+
+    public void Dispose()
+    {
+        foreach (var replica in Replicas)
+        {
+            replica.Dispose();
+        }
+
+        _services.Dispose();
+    }
+
+    private object RunRank(int rank, int size)
+    {
+        var ring = size == 1 ? null : Rings[rank];
+        try
+        {
+            var settings = TrainingSettings.From(Spec);
+            var dataset = TinyRun.Dataset();
+            using var trace = new TrainingTrace("runs/tiny");
+            var loop = new TrainingLoop(
+                Replicas[rank], settings, new TrainingData(dataset.Train, dataset.Validation, settings), new RingPlace(ring, rank, size), true,
+                (source, step) => Copy(Replicas[source], Replicas[rank], step),
+                Controls[rank], Sink, Checkpoints, new TrainerMetrics(_services.GetRequiredService<IMeterFactory>()), trace, NullLogger.Instance)
+            {
+                StepDone = rank == 0 ? () => AfterStep?.Invoke(Replicas[0].State.Step) : null,
+            };
+            return loop.Run();
+        }
+        catch (Exception exception)
+        {
+            ring?.Abort();
+            return exception;
+        }
+    }
+
+    private static TrainerState Copy(Replica from, Replica to, long step)
+    {
+        var bytes = new byte[from.StateBytes];
+        Assert.True(from.TryRead(step, 0, bytes));
+        to.Write(0, bytes);
+        return from.State;
+    }
+
+    internal sealed class FakeControl : ILoopControl
+    {
+        private volatile bool _stop;
+        private volatile bool _leave;
+
+        public bool StopRequested { get => _stop; set => _stop = value; }
+
+        public bool LeaveRequested { get => _leave; set => _leave = value; }
+
+        public bool Exiting => false;
+
+        public bool GiveUp(TimeSpan waited) => false;
+    }
+
+    internal sealed class RecordingSink : IProgressSink
+    {
+        public ConcurrentDictionary<long, StepMetrics> Steps { get; } = new();
+
+        public ConcurrentQueue<(string Name, double? Loss)> Checkpoints { get; } = new();
+
+        public int FinishedCount { get; private set; }
+
+        public void Step(StepMetrics metrics, double trainSeconds) => Steps[metrics.Step] = metrics.Clone();
+
+        public void Checkpoint(string name, double? validationLoss) => Checkpoints.Enqueue((name, validationLoss));
+
+        public void Finished(double trainSeconds) => FinishedCount++;
+
+        /// <summary>Everything of the curve that has to be the same, whoever computed it.</summary>
+        public (long Step, double Loss, double Norm, double Rate, double Validation)[] Curve =>
+            [.. Steps.Values.OrderBy(s => s.Step).Select(s => (s.Step, s.TrainLoss, s.GradientNorm, s.LearningRate, s.HasValidationLoss ? s.ValidationLoss : -1))];
+    }
+
+    private sealed class CountingStore : ICheckpointStore
+    {
+        public string Save(Replica replica, int keep) => $"runs/tiny/checkpoints/{replica.State.Step:D8}";
+    }
+}

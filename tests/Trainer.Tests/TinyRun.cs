@@ -1,0 +1,72 @@
+using LlmPipeline.Models;
+using LlmPipeline.Runs.V1;
+using LlmPipeline.Text;
+using LlmPipeline.Trainer.Worker;
+using TorchSharp;
+
+namespace LlmPipeline.Trainer.Tests;
+
+/// <summary>A run that takes milliseconds: a real network of two blocks, on ids that are made up but not random.</summary>
+internal static class TinyRun
+{
+    public const int Vocabulary = 29;
+
+    public static readonly TimeSpan Timeout = TimeSpan.FromSeconds(60);
+
+    public static RunSpec Spec(Action<RunSpec>? change = null)
+    {
+        var spec = new RunSpec
+        {
+            DatasetName = "datasets/tiny",
+            Seed = 7,
+            Model = new ModelSpec { Architecture = "gpt2", Layers = 2, Heads = 2, Width = 16, Context = 8, Dropout = 0.1, Bias = true },
+            Optimizer = new OptimizerSpec
+            {
+                Kind = "adamw", LearningRate = 1e-2, MinLearningRate = 1e-3, WarmupSteps = 3,
+                Beta1 = 0.9, Beta2 = 0.99, Epsilon = 1e-8, WeightDecay = 0.1, ClipNorm = 1,
+            },
+            Training = new TrainingSpec
+            {
+                Steps = 12, BatchSize = 6, MicroBatchSize = 1, ValidationInterval = 5, ValidationSequences = 9,
+                CheckpointInterval = 4, KeepCheckpoints = 2, MaxSeconds = 0, MinWorkers = 1,
+            },
+        };
+        change?.Invoke(spec);
+        return spec;
+    }
+
+    public static TrainingDataset Dataset() => new("datasets/tiny", new Ids(4000, 1), new Ids(500, 2), Vocabulary, 0, "{}", null);
+
+    public static Replica NewReplica(RunSpec spec, int attempt = 1)
+    {
+        TorchRuntime.Initialize();
+        var config = TrainingSettings.ModelOf(spec, Vocabulary, 0);
+        return new Replica(attempt, LanguageModel.Create(config, spec.Seed, torch.CPU), new TrainerState { Run = "runs/tiny", SpecHash = "" });
+    }
+
+    /// <summary>Ids that follow each other by a rule, with some noise.</summary>
+    internal sealed class Ids(int count, int seed) : TokenSplit
+    {
+        private readonly int[] _ids = Make(count, seed);
+
+        public override long TokenCount => count;
+
+        public override long ByteCount => count;
+
+        public override long DocumentCount => 1;
+
+        public override void Read(long position, Span<int> ids) => _ids.AsSpan((int)position, ids.Length).CopyTo(ids);
+
+        private static int[] Make(int count, int seed)
+        {
+            var random = new Random(seed);
+            var ids = new int[count];
+            for (var i = 1; i < count; i++)
+            {
+                ids[i] = random.Next(10) == 0 ? random.Next(Vocabulary) : ((ids[i - 1] * 5) + 3) % Vocabulary;
+            }
+
+            return ids;
+        }
+    }
+}

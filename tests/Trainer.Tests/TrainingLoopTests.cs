@@ -1,0 +1,139 @@
+using System.Runtime.InteropServices;
+using LlmPipeline.Trainer.Collectives;
+using LlmPipeline.Trainer.Worker;
+
+namespace LlmPipeline.Trainer.Tests;
+
+public sealed class TrainingLoopTests
+{
+    [Theory]
+    [InlineData(2)]
+    [InlineData(3)]
+    [InlineData(5)]
+    public async Task AnyNumberOfWorkersGivesTheSameCurveAndWeights(int size)
+    {
+        using var one = new LoopHarness(TinyRun.Spec(), 1);
+        Assert.Equal([LoopOutcome.Finished], await one.RunAsync());
+        using var many = new LoopHarness(TinyRun.Spec(), size);
+        Assert.All(await many.RunAsync(), outcome => Assert.Equal(LoopOutcome.Finished, outcome));
+
+        Assert.Equal(12, one.Sink.Curve.Length);
+        Assert.Equal([5L, 10, 12], one.Sink.Curve.Where(c => c.Validation >= 0).Select(c => c.Step));
+        Assert.True(one.Sink.Curve[^1].Loss < one.Sink.Curve[0].Loss);
+        Assert.Equal(one.Sink.Curve, many.Sink.Curve);
+        Assert.All(many.Replicas, replica => Assert.True(SameState(one.Replicas[0], replica)));
+        Assert.Equal([4L, 8, 12], many.Sink.Checkpoints.Select(c => Storage.ResourceName.ParseCheckpoint(c.Name).Step));
+        Assert.Equal(1, many.Sink.FinishedCount);
+    }
+
+    [Fact]
+    public async Task ABrokenStepIsRepeatedWithTheSameResult()
+    {
+        using var reference = new LoopHarness(TinyRun.Spec(), 1);
+        await reference.RunAsync();
+        for (var chunk = 2; chunk < 40; chunk += 3)
+        {
+            using var broken = new LoopHarness(TinyRun.Spec(), 3);
+            broken.Rings[1].BreakAtChunk = chunk;
+            var outcomes = await broken.RunAsync();
+            Assert.All(outcomes, outcome => Assert.IsType<RingBrokenException>(outcome));
+
+            // Rank 1 is lost; the survivors may be one step apart.
+            using var survivors = new LoopHarness(TinyRun.Spec(), 2, 2, [broken.Replicas[2], broken.Replicas[0]]);
+            foreach (var (step, metrics) in broken.Sink.Steps)
+            {
+                survivors.Sink.Steps[step] = metrics;
+            }
+
+            Assert.All(await survivors.RunAsync(), outcome => Assert.Equal(LoopOutcome.Finished, outcome));
+            Assert.Equal(reference.Sink.Curve, survivors.Sink.Curve);
+            Assert.All(survivors.Replicas, replica => Assert.True(SameState(reference.Replicas[0], replica)));
+        }
+    }
+
+    [Fact]
+    public async Task AnEmptyNewcomerCopiesTheStateAndChangesNothing()
+    {
+        using var reference = new LoopHarness(TinyRun.Spec(), 1);
+        await reference.RunAsync();
+
+        using var first = new LoopHarness(TinyRun.Spec(), 2);
+        first.AfterStep = step => first.Controls[1].LeaveRequested = step >= 6;
+        Assert.All(await first.RunAsync(), outcome => Assert.Equal(LoopOutcome.Left, outcome));
+        Assert.Equal(first.Replicas[0].State.Step, first.Replicas[1].State.Step);
+        Assert.InRange(first.Replicas[0].State.Step, 6, 8);
+
+        var newcomer = TinyRun.NewReplica(TinyRun.Spec());
+        newcomer.State = newcomer.State with { Step = -1 };
+        using var second = new LoopHarness(TinyRun.Spec(), 3, 2, [newcomer, first.Replicas[0], first.Replicas[1]]);
+        Assert.All(await second.RunAsync(), outcome => Assert.Equal(LoopOutcome.Finished, outcome));
+        foreach (var metrics in first.Sink.Steps)
+        {
+            second.Sink.Steps.TryAdd(metrics.Key, metrics.Value);
+        }
+
+        Assert.Equal(reference.Sink.Curve, second.Sink.Curve);
+        Assert.All(second.Replicas, replica => Assert.True(SameState(reference.Replicas[0], replica)));
+    }
+
+    [Fact]
+    public async Task ACancellationStopsAllAfterTheSameStepWithACheckpoint()
+    {
+        using var harness = new LoopHarness(TinyRun.Spec(s => s.Training.Steps = 100_000), 3);
+        harness.AfterStep = step => harness.Controls[2].StopRequested = step >= 3;
+        Assert.All(await harness.RunAsync(), outcome => Assert.Equal(LoopOutcome.Finished, outcome));
+        var step = harness.Replicas[0].State.Step;
+        Assert.InRange(step, 3, 6);
+        Assert.All(harness.Replicas, replica => Assert.Equal(step, replica.State.Step));
+        Assert.Equal($"runs/tiny/checkpoints/{step:D8}", harness.Sink.Checkpoints.Last().Name);
+        Assert.NotNull(harness.Sink.Checkpoints.Last().Loss);
+        Assert.Equal(1, harness.Sink.FinishedCount);
+    }
+
+    [Fact]
+    public async Task TheTimeLimitEndsTraining()
+    {
+        using var harness = new LoopHarness(TinyRun.Spec(s => (s.Training.Steps, s.Training.MaxSeconds) = (1_000_000, 0.3)), 2);
+        Assert.All(await harness.RunAsync(), outcome => Assert.Equal(LoopOutcome.Finished, outcome));
+        Assert.InRange(harness.Replicas[0].State.TrainSeconds, 0.3, 20);
+        Assert.Equal(harness.Replicas[0].State.TrainSeconds, harness.Replicas[1].State.TrainSeconds);
+    }
+
+    [Fact]
+    public async Task AnExplodingLossIsFatalAndNamesTheStep()
+    {
+        using var harness = new LoopHarness(TinyRun.Spec(s => (s.Optimizer.LearningRate, s.Optimizer.WarmupSteps, s.Optimizer.ClipNorm) = (1e30, 0, 0)), 2);
+        var outcomes = await harness.RunAsync();
+        var fatal = Assert.Single(outcomes.OfType<FatalTrainingException>().Take(1));
+        Assert.Equal("LOSS_NOT_FINITE", fatal.Reason);
+        Assert.Contains($"Step {harness.Replicas[0].State.Step + 1}", fatal.Message);
+        Assert.Contains("optimizer.learning_rate", fatal.Message);
+    }
+
+    [Fact]
+    public async Task ACheckpointThatFailsIsTriedAgainAtTheNextInterval()
+    {
+        var store = new FailingStore(failures: 1);
+        using var harness = new LoopHarness(TinyRun.Spec(), 2) { Checkpoints = store };
+        Assert.All(await harness.RunAsync(), outcome => Assert.Equal(LoopOutcome.Finished, outcome));
+        Assert.Equal([4L, 8, 12], store.Tried);
+        Assert.Equal([8L, 12], harness.Sink.Checkpoints.Select(c => Storage.ResourceName.ParseCheckpoint(c.Name).Step));
+    }
+
+    internal static bool SameState(Replica a, Replica b) =>
+        MemoryMarshal.AsBytes(a.Model.Parameters.Values).SequenceEqual(MemoryMarshal.AsBytes(b.Model.Parameters.Values))
+        && MemoryMarshal.AsBytes(a.FirstMoment.AsSpan()).SequenceEqual(MemoryMarshal.AsBytes(b.FirstMoment.AsSpan()))
+        && MemoryMarshal.AsBytes(a.SecondMoment.AsSpan()).SequenceEqual(MemoryMarshal.AsBytes(b.SecondMoment.AsSpan()))
+        && a.State.Step == b.State.Step && a.State.ValidationLoss == b.State.ValidationLoss;
+
+    private sealed class FailingStore(int failures) : ICheckpointStore
+    {
+        public List<long> Tried { get; } = [];
+
+        public string Save(Replica replica, int keep)
+        {
+            Tried.Add(replica.State.Step);
+            return Tried.Count <= failures ? throw new IOException("No space left on device") : $"runs/tiny/checkpoints/{replica.State.Step:D8}";
+        }
+    }
+}
