@@ -1,1 +1,3 @@
-return 0;
+using LlmPipeline.Cli;
+
+return await CommandLine.RunAsync(args, CliEnvironment.OfProcess());

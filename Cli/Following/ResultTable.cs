@@ -1,0 +1,90 @@
+using System.Globalization;
+using LlmPipeline.Evaluations.V1;
+using LlmPipeline.Runs.V1;
+using Spectre.Console;
+
+namespace LlmPipeline.Cli.Following;
+
+/// <summary>What came of a run or an evaluation: the network, and the n-gram model beside it.</summary>
+internal static class ResultTable
+{
+    /// <summary>The figures of a finished run, and where its model lies.</summary>
+    public static void Write(Session session, Run run)
+    {
+        session.WriteLine();
+        if (run.Evaluation is { } result)
+        {
+            var trained = run.Progress is { TrainSeconds: > 0 } progress ? progress.TokenCount / progress.TrainSeconds : (double?)null;
+            Write(session, result, trained);
+        }
+
+        session.WriteLine($"Run          {run.Name}");
+        if (run.Dataset.Length > 0)
+        {
+            session.WriteLine($"Dataset      {run.Dataset}");
+        }
+
+        if (run.BestCheckpoint.Length > 0)
+        {
+            session.WriteLine($"Checkpoint   {run.BestCheckpoint}");
+        }
+
+        if (run.ModelVersion.Length > 0)
+        {
+            session.WriteLine($"Model        {run.ModelVersion}{PathOf(session.Environment, run.ModelVersion)}");
+        }
+
+        if (run.TraceId.Length > 0)
+        {
+            session.WriteLine($"Trace        {run.TraceId}");
+        }
+    }
+
+    /// <summary>The figures of an evaluation.</summary>
+    /// <param name="session">Where to.</param>
+    /// <param name="result">The figures.</param>
+    /// <param name="trainingTokensPerSecond">Speed of the training, where there was one.</param>
+    public static void Write(Session session, EvaluationResult result, double? trainingTokensPerSecond = null)
+    {
+        var table = new Table { Border = session.Environment.IsTerminal ? TableBorder.Rounded : TableBorder.Ascii };
+        table.AddColumn($"{Markup.Escape(result.Split)} split");
+        table.AddColumn(new TableColumn("network").RightAligned());
+        var ngram = result.Ngram;
+        if (ngram is not null)
+        {
+            table.AddColumn(new TableColumn(FormattableString.Invariant($"Kneser-Ney {result.NgramOrder}-gram")).RightAligned());
+        }
+
+        Row("loss (nats/token)", q => Figure(q.Loss, "F4"));
+        Row("perplexity", q => Figure(q.Perplexity, "N2"));
+        Row("bits per byte", q => Figure(q.BitsPerByte, "F4"));
+        Row("next-token accuracy", q => Figure(q.Accuracy * 100, "F2") + " %");
+        if (result.Model?.HasBleu == true || ngram?.HasBleu == true)
+        {
+            Row("BLEU of continuations", q => q.HasBleu ? Figure(q.Bleu, "F2") : "-");
+        }
+
+        if (trainingTokensPerSecond is { } speed)
+        {
+            Row("training tokens/s", q => ReferenceEquals(q, ngram) ? "-" : Figure(speed, "N0"));
+        }
+
+        Row("evaluation tokens/s", q => ReferenceEquals(q, ngram) ? "-" : Figure(result.TokensPerSecond, "N0"));
+        Row("tokens", q => Figure(q.TokenCount, "N0"));
+        session.Environment.Console.Write(table);
+
+        void Row(string title, Func<ModelQuality, string> figure)
+        {
+            string[] cells = ngram is null ? [title, figure(result.Model ?? new ModelQuality())] : [title, figure(result.Model ?? new ModelQuality()), figure(ngram)];
+            table.AddRow(cells);
+        }
+    }
+
+    private static string Figure(double value, string format) => value.ToString(format, CultureInfo.InvariantCulture);
+
+    // The launcher tells its quick start where the folder store is.
+    private static string PathOf(CliEnvironment environment, string name) =>
+        environment.Variable("ConnectionStrings__storage") is { } storage && storage.StartsWith("folder=", StringComparison.OrdinalIgnoreCase)
+            ? $"  in {Path.Combine(storage["folder=".Length..], name)}"
+            : "";
+}
