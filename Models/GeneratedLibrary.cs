@@ -14,12 +14,13 @@ internal static class GeneratedLibrary
     /// <param name="file">Name of the file.</param>
     /// <param name="content">The library.</param>
     /// <param name="load">Loads a path; throws <see cref="DllNotFoundException"/> where that fails.</param>
-    public static nint Load(string file, byte[] content, Func<string, nint> load)
+    /// <param name="cache">The cache; null is the user's.</param>
+    public static nint Load(string file, byte[] content, Func<string, nint> load, string? cache = null)
     {
         try
         {
             var key = Convert.ToHexStringLower(SHA256.HashData(content))[..16];
-            return load(WriteOnce(Path.Combine(CacheFolder(), key), file, content));
+            return load(WriteOnce(Path.Combine(cache ?? CacheFolder(), key), file, content));
         }
         catch (Exception exception) when (exception is IOException or UnauthorizedAccessException or DllNotFoundException)
         {

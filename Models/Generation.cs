@@ -45,7 +45,7 @@ public static class Generation
 
         int batch = prompts.Count, vocabulary = model.Config.VocabularySize;
         var continuations = prompts.Select(_ => new int[tokens]).ToArray();
-        var logits_BV = new float[batch * vocabulary];
+        var logits_BV = new float[checked(batch * vocabulary)];
         int[] next = [.. prompts.SelectMany(p => p)];
         using var state = model.BeginGeneration(batch);
         for (var t = 0; t < tokens; t++)

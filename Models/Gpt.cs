@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using TorchSharp;
 using static TorchSharp.torch;
 using F = TorchSharp.torch.nn.functional;
@@ -98,18 +99,18 @@ internal sealed class Gpt : LanguageModel
             var ids_N = Ids(inputs_BT.Slice(first * time, together * time));
             var targets_N = Ids(targets_BT.Slice(first * time, together * time));
             var logits_NV = Logits(Hidden(ids_N, together, dropout: null));
-            var losses = F.cross_entropy(logits_NV, targets_N, ignore_index: IgnoredTarget, reduction: nn.Reduction.None).cpu().data<float>();
-            var correct = logits_NV.argmax(1).eq(targets_N).view(together, time).sum(1).cpu().data<long>();
+            var losses = F.cross_entropy(logits_NV, targets_N, ignore_index: IgnoredTarget, reduction: nn.Reduction.None).cpu();
+            var correct = logits_NV.argmax(1).eq(targets_N).cpu();
             for (var b = 0; b < together; b++)
             {
                 var sum = 0.0;
-                for (var t = 0; t < time; t++)
+                foreach (var loss in MemoryMarshal.Cast<byte, float>(losses.bytes).Slice(b * time, time))
                 {
-                    sum += losses[(b * time) + t];
+                    sum += loss;
                 }
 
                 lossSums_B[first + b] = sum;
-                correctCounts_B[first + b] = correct[b];
+                correctCounts_B[first + b] = correct.bytes.Slice(b * time, time).Count((byte)1);
             }
         }
     }
@@ -137,7 +138,7 @@ internal sealed class Gpt : LanguageModel
     internal Tensor Ids(ReadOnlySpan<int> ids)
     {
         var tensor = empty(ids.Length, int64);
-        var values = System.Runtime.InteropServices.MemoryMarshal.Cast<byte, long>(tensor.bytes);
+        var values = MemoryMarshal.Cast<byte, long>(tensor.bytes);
         for (var i = 0; i < ids.Length; i++)
         {
             values[i] = ids[i];

@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using static TorchSharp.torch;
 
 namespace LlmPipeline.Models;
@@ -42,7 +43,7 @@ internal sealed class GptCache : IncrementalState
         using var scope = NewDisposeScope();
         using var inference = inference_mode();
         var logits = _model.Append(_model.Ids(ids_BT), _batch, _length, _cache).cpu().contiguous();
-        System.Runtime.InteropServices.MemoryMarshal.Cast<byte, float>(logits.bytes).CopyTo(logits_BV);
+        MemoryMarshal.Cast<byte, float>(logits.bytes).CopyTo(logits_BV);
         _length += time;
     }
 

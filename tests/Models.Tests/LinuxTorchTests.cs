@@ -58,6 +58,33 @@ public sealed class LinuxTorchTests
         Assert.False(NativeLibrary.TryGetExport(handle, "fourth_answer", out _));
     }
 
+    [Fact]
+    public void ManyLoadAtOnceFromOneCacheAndWithoutOne()
+    {
+        Assert.SkipUnless(OperatingSystem.IsLinux() && RuntimeInformation.ProcessArchitecture == Architecture.X64, "The library is for Linux x64.");
+        var cache = Directory.CreateTempSubdirectory("cache-").FullName;
+        try
+        {
+            var library = MklDispatch.CreateLibrary("libllmpipelinecache.so", ["cache_answer"]);
+            Parallel.For(0, 16, _ => Assert.NotEqual(0, GeneratedLibrary.Load("libllmpipelinecache.so", library, NativeLibrary.Load, cache)));
+            var written = Directory.GetFiles(cache, "*", SearchOption.AllDirectories);
+            Assert.Equal(library, File.ReadAllBytes(Assert.Single(written)));
+
+            // A file where the folder should be.
+            var paths = new List<string>();
+            GeneratedLibrary.Load("libllmpipelinecache.so", library, path =>
+            {
+                paths.Add(path);
+                return NativeLibrary.Load(path);
+            }, written[0]);
+            Assert.False(File.Exists(Assert.Single(paths)));
+        }
+        finally
+        {
+            Directory.Delete(cache, recursive: true);
+        }
+    }
+
     private static unsafe string? GetEnvironment(nint getenv, string name)
     {
         fixed (byte* text = System.Text.Encoding.ASCII.GetBytes(name + '\0'))

@@ -1,40 +1,6 @@
 namespace LlmPipeline.Models;
 
-/// <summary>How the next token is chosen.</summary>
-public sealed record SamplingOptions
-{
-    /// <summary>Divides the logits; 0 is greedy.</summary>
-    public double Temperature { get; init; } = 1;
-
-    /// <summary>Keeps the k most likely tokens; 0 keeps all.</summary>
-    public int TopK { get; init; }
-
-    /// <summary>Keeps the smallest set of tokens whose probability reaches this.</summary>
-    public double TopP { get; init; } = 1;
-
-    /// <summary>Seed; token n of a text is drawn with a number derived from (seed, n).</summary>
-    public long Seed { get; init; }
-
-    /// <summary>Throws unless every value can be sampled with.</summary>
-    /// <exception cref="ArgumentException">A value is out of range; the message names it.</exception>
-    public void Validate()
-    {
-        if (!(Temperature >= 0) || double.IsInfinity(Temperature))
-        {
-            throw new ArgumentException($"Temperature is {Temperature}; it must be a number of 0 or more.");
-        }
-
-        if (TopK < 0)
-        {
-            throw new ArgumentException($"TopK is {TopK}; it must be 0 (all tokens) or more.");
-        }
-
-        if (!(TopP is > 0 and <= 1))
-        {
-            throw new ArgumentException($"TopP is {TopP}; it must be more than 0 and at most 1.");
-        }
-    }
-}
+// V = vocabulary
 
 /// <summary>Chooses tokens.</summary>
 public static class Sampler
@@ -61,24 +27,14 @@ public static class Sampler
             weights[i] = logits_V[i] == logits_V[greedy] ? 1 : Math.Exp(((double)logits_V[i] - logits_V[greedy]) / options.Temperature);
         }
 
+        var uniform = Seeds.Uniform(Seeds.Derive(options.Seed, "token", position), 0);
+        if ((options.TopK == 0 || options.TopK >= weights.Length) && options.TopP >= 1)
+        {
+            return Draw(weights, uniform);
+        }
+
         var ids = Candidates(weights, options);
-        var total = 0.0;
-        foreach (var id in ids)
-        {
-            total += weights[id];
-        }
-
-        var draw = Seeds.Uniform(Seeds.Derive(options.Seed, "token", position), 0) * total;
-        foreach (var id in ids)
-        {
-            draw -= weights[id];
-            if (draw < 0)
-            {
-                return id;
-            }
-        }
-
-        return greedy;
+        return ids[Draw(Array.ConvertAll(ids, id => weights[id]), uniform)];
     }
 
     /// <summary>The most likely token; among equal logits the lowest id.</summary>
@@ -99,37 +55,45 @@ public static class Sampler
         return !float.IsNegativeInfinity(logits_V[best]) ? best : throw new ArithmeticException("All logits of the model are minus infinity: its weights are broken.");
     }
 
-    // Ids to draw from; sorted, likeliest first, when a cut needs the order.
+    private static int Draw(double[] weights, double uniform)
+    {
+        var rest = uniform * weights.Sum();
+        for (var i = 0; i < weights.Length; i++)
+        {
+            rest -= weights[i];
+            if (rest < 0)
+            {
+                return i;
+            }
+        }
+
+        // Rounding left a crumb.
+        return Array.FindLastIndex(weights, w => w > 0);
+    }
+
+    // Ids to draw from, likeliest first.
     private static int[] Candidates(double[] weights, SamplingOptions options)
     {
         var all = weights.Sum();
         var cutsByRank = options.TopK > 0 && options.TopK < weights.Length;
-        if (!cutsByRank && options.TopP >= 1)
-        {
-            return [.. Enumerable.Range(0, weights.Length)];
-        }
 
         // Tokens below this together have less than 1 - p, so the nucleus never needs them: spares sorting the long tail.
-        var floor = options.TopP < 1 && !cutsByRank ? all * (1 - options.TopP) / weights.Length : 0;
+        var floor = cutsByRank ? 0 : all * (1 - options.TopP) / weights.Length;
         var ids = Enumerable.Range(0, weights.Length).Where(i => weights[i] >= floor).ToArray();
         Array.Sort(ids, (a, b) => weights[a] != weights[b] ? weights[b].CompareTo(weights[a]) : a.CompareTo(b));
         if (cutsByRank)
         {
-            Array.Resize(ref ids, Math.Min(options.TopK, ids.Length));
+            Array.Resize(ref ids, options.TopK);
             all = ids.Sum(i => weights[i]);
         }
 
-        if (options.TopP < 1)
+        var (kept, sum) = (0, 0.0);
+        while (kept < ids.Length && (options.TopP >= 1 || sum < options.TopP * all))
         {
-            var (kept, sum) = (0, 0.0);
-            while (kept < ids.Length && sum < options.TopP * all)
-            {
-                sum += weights[ids[kept++]];
-            }
-
-            Array.Resize(ref ids, kept);
+            sum += weights[ids[kept++]];
         }
 
+        Array.Resize(ref ids, kept);
         return ids;
     }
 }
