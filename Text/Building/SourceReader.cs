@@ -53,6 +53,7 @@ internal sealed class SourceReader(DatasetRecipe recipe, int degree, BuildProgre
         }
 
         var room = recipe.MaxBytes == 0 ? long.MaxValue : recipe.MaxBytes - spool.ByteCount;
+        var last = document.Utf8.Length >= room;
         if (document.Utf8.Length > room)
         {
             var length = Utf8Text.WholeCharacters(document.Utf8.AsSpan(0, (int)room));
@@ -65,7 +66,7 @@ internal sealed class SourceReader(DatasetRecipe recipe, int degree, BuildProgre
             progress.AddDocument();
         }
 
-        return document.Utf8.Length < room;
+        return !last;
     }
 
     private string? WithoutSeenMembers(RawDocument document)

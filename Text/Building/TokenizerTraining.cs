@@ -12,6 +12,18 @@ internal static class TokenizerTraining
     // No document stands for more than this of a sample.
     private const int MaxPieceBytes = 1 << 20;
 
+    /// <summary>Makes a new tokenizer.</summary>
+    public static async Task<ITokenizer> TrainAsync(
+        DatasetRecipe recipe, DocumentSpool spool, SplitRange train, int degree, BuildProgress progress, CancellationToken cancellationToken)
+    {
+        if (recipe.TokenizerKind == "character")
+        {
+            throw new NotImplementedException($"{(await CharactersAsync(spool, degree, cancellationToken)).Count} characters");
+        }
+
+        throw new NotImplementedException($"{Sample(spool, train).Count()} {progress}");
+    }
+
     /// <summary>Text of the split, spread evenly over it when there is more than fits.</summary>
     /// <param name="spool">The documents.</param>
     /// <param name="train">The training split.</param>

@@ -89,7 +89,6 @@ internal static class XmlDocumentation
                 "param" or "typeparam" => (reader.GetAttribute("name") ?? "") + ": ",
                 "returns" => "Returns: ",
                 "value" => "Value: ",
-                "exception" => $"Throws {DocumentationId.Short(reader.GetAttribute("cref"))}: ",
                 _ => null,
             };
             if (label is not null)

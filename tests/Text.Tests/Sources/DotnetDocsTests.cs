@@ -46,7 +46,6 @@ public sealed class DotnetDocsTests : IDisposable
             ## TryGet(T, IDictionary<String, T[]>)
             Gets.
             Returns: true if found.
-            Throws ArgumentNullException: key is null.
             First.
             Second: Map.Count.
             var a = 1;

@@ -1,0 +1,16 @@
+namespace LlmPipeline.Preprocessor;
+
+/// <summary>Settings of the service; the defaults run as they are.</summary>
+internal sealed record PreprocessorOptions
+{
+    public const string Section = "Preprocessor";
+
+    /// <summary>Takes the cleaned text of the dataset in work; needs room for all of it. Default: the system's temporary folder.</summary>
+    public string ScratchFolder { get; init; } = Path.GetTempPath();
+
+    /// <summary>Documents in work at the same time. 0 means one a processor.</summary>
+    public int Parallelism { get; init; }
+
+    /// <summary>Folders that sources may be in, for services that others can reach. Empty: any folder that the service can read.</summary>
+    public string[] SourceRoots { get; init; } = [];
+}

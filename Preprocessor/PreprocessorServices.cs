@@ -1,0 +1,29 @@
+using LlmPipeline.ServiceDefaults;
+using LlmPipeline.Storage;
+
+namespace LlmPipeline.Preprocessor;
+
+/// <summary>Wires the service.</summary>
+internal static class PreprocessorServices
+{
+    public static void AddPreprocessor(this WebApplicationBuilder builder)
+    {
+        var services = builder.Services;
+        services.AddLlmPipelineGrpc();
+        services.Configure<PreprocessorOptions>(builder.Configuration.GetSection(PreprocessorOptions.Section));
+        services.AddSingleton(_ => BlobStore.Open(builder.Configuration.GetConnectionString("storage") ?? throw new InvalidOperationException(
+            "ConnectionStrings:storage is not set. Set the environment variable ConnectionStrings__storage, for example to 'folder=/var/lib/llmpipeline'.")));
+        services.AddSingleton<PreprocessorTelemetry>();
+        services.AddSingleton<DatasetSpecResolver>();
+        services.AddSingleton<TokenizerCache>();
+        services.AddSingleton<DatasetCatalog>();
+        services.AddSingleton<DatasetJob>();
+        services.AddHostedService<DatasetWorker>();
+    }
+
+    public static void MapPreprocessor(this WebApplication app)
+    {
+        app.MapGrpcService<DatasetGrpcService>();
+        app.MapGrpcService<TokenizerGrpcService>();
+    }
+}
