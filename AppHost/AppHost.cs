@@ -44,6 +44,7 @@ if (options.Quickstart)
     builder.AddProject<Projects.Cli>("quickstart")
         .WithArgs(["quickstart", .. options.QuickstartArguments])
         .WithEnvironment("LLMPIPE_ENDPOINT", gateway.GetEndpoint("grpc"))
+        .WithEnvironment("LLMPIPE_REST", gateway.GetEndpoint("http"))
         .WaitFor(gateway);
 }
 

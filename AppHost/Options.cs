@@ -53,7 +53,11 @@ internal sealed class Options
     public bool Azurite => IsOn("azurite");
 
     /// <summary>Arguments for <c>llmpipe quickstart</c>.</summary>
-    public string[] QuickstartArguments => _values["text"].Length > 0 ? ["--text", Path.GetFullPath(_values["text"])] : [];
+    public string[] QuickstartArguments =>
+    [
+        "--workers", _values["workers"],
+        .. _values["text"].Length > 0 ? new[] { "--text", Path.GetFullPath(_values["text"]) } : [],
+    ];
 
     /// <summary>Device of a worker, as its configuration wants it.</summary>
     public string DeviceOf(int rank) => _values["device"] == "cuda"

@@ -15,7 +15,7 @@ internal sealed partial class ParentWatch(IConfiguration configuration, IHostApp
     : BackgroundService
 {
     private static readonly TimeSpan Interval = TimeSpan.FromMilliseconds(500);
-    private static readonly TimeSpan Grace = TimeSpan.FromSeconds(5);
+    private static readonly TimeSpan Grace = TimeSpan.FromSeconds(3);
 
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
     {
@@ -30,7 +30,8 @@ internal sealed partial class ParentWatch(IConfiguration configuration, IHostApp
         new Thread(() =>
         {
             Thread.Sleep(Grace);
-            Environment.FailFast($"Still running {Grace.TotalSeconds} s after the launcher (process {parent}) ended.");
+            using var self = Process.GetCurrentProcess();
+            self.Kill();
         })
         { IsBackground = true }.Start();
         lifetime.StopApplication();

@@ -6,8 +6,9 @@ namespace LlmPipeline.AppHost.Launcher;
 /// <summary>Starts all resources, each when those it waits for are ready, and stops them in the opposite order.</summary>
 internal sealed class Supervisor : IDisposable
 {
-    // Three waves of this (a task, its services, theirs) and the dashboard make less than 10 s.
-    private static readonly TimeSpan StopGrace = TimeSpan.FromSeconds(2.5);
+    // All of stopping, with the dashboard's second and the killing of processes that do not listen, stays below 10 s.
+    private static readonly TimeSpan StopLimit = TimeSpan.FromSeconds(7);
+    private static readonly TimeSpan LeastGrace = TimeSpan.FromSeconds(1);
 
     private readonly List<SupervisedService> _services;
     private readonly LauncherSettings _settings;
@@ -100,9 +101,14 @@ internal sealed class Supervisor : IDisposable
 
     private async Task StopAsync()
     {
-        foreach (var wave in _services.GroupBy(service => Depth(service.Resource)).OrderByDescending(wave => wave.Key))
+        // A wave may take what the later ones do not need.
+        var clock = Stopwatch.StartNew();
+        var waves = _services.GroupBy(service => Depth(service.Resource)).OrderByDescending(wave => wave.Key).ToList();
+        for (var i = 0; i < waves.Count; i++)
         {
-            await Task.WhenAll(wave.Select(service => service.StopAsync(StopGrace, _signals.Kill)));
+            var grace = StopLimit - clock.Elapsed - (LeastGrace * (waves.Count - 1 - i));
+            grace = grace > LeastGrace ? grace : LeastGrace;
+            await Task.WhenAll(waves[i].Select(service => service.StopAsync(grace, _signals.Kill)));
         }
 
         if (_dashboard is not null)

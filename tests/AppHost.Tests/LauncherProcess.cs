@@ -137,7 +137,9 @@ internal sealed partial class LauncherProcess : IAsyncDisposable
     {
         if (!_process.HasExited)
         {
+            // The second signal kills what would need time to stop.
             Signal("TERM");
+            Signal("INT");
             await WaitForExitAsync();
         }
 

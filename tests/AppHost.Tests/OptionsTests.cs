@@ -19,7 +19,7 @@ public sealed class OptionsTests
 
         Assert.True(options.Quickstart);
         Assert.Equal(3, options.Workers);
-        Assert.Equal(["--text", Path.GetFullPath("texts")], options.QuickstartArguments);
+        Assert.Equal(["--workers", "3", "--text", Path.GetFullPath("texts")], options.QuickstartArguments);
         Assert.Equal(["--quickstart=true", "--workers=3", "--verbose=true", "--text=texts", "--A:B=c"], options.Arguments);
     }
 
