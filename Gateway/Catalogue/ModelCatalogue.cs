@@ -199,7 +199,7 @@ internal sealed partial class ModelCatalogue(
 
             VersionFound(name);
         }
-        catch (InvalidDataException exception)
+        catch (Exception exception) when (IsPermanent(exception))
         {
             lock (_lock)
             {
@@ -325,11 +325,14 @@ internal sealed partial class ModelCatalogue(
 
     private VersionEntry? Served(string model) => Served(_entries.Values.Where(e => e.Version.Model == model));
 
-    /// <summary>Of one model's versions the newest that was loaded with success; before the first load, the newest that has not failed.</summary>
+    /// <summary>
+    /// Of one model's versions: the newest that was loaded with success, as long as it lies in memory, so that a newer one
+    /// takes over only when it is warm; otherwise the newest that has not failed.
+    /// </summary>
     private VersionEntry? Served(IEnumerable<VersionEntry> versions)
     {
         var usable = versions.Where(IsUsable).ToArray();
-        return usable.Where(e => e.WasLoaded).MaxBy(e => e.Version.Version) ?? usable.MaxBy(e => e.Version.Version);
+        return usable.Where(e => e.WasLoaded).MaxBy(e => e.Version.Version) is { Loaded: not null } warm ? warm : usable.MaxBy(e => e.Version.Version);
     }
 
     private bool IsUsable(VersionEntry entry) => entry.Failure is null || (entry.RetryAt is { } retry && time.GetUtcNow() >= retry);
