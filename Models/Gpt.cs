@@ -147,12 +147,12 @@ internal sealed class Gpt : LanguageModel
         return tensor.to(Device);
     }
 
-    /// <summary>Throws unless all ids are of the vocabulary.</summary>
-    internal void CheckIds(ReadOnlySpan<int> ids, int exception = 0)
+    /// <summary>Throws unless all ids are of the vocabulary, or <paramref name="alsoAllowed"/>.</summary>
+    internal void CheckIds(ReadOnlySpan<int> ids, int? alsoAllowed = null)
     {
         for (var i = 0; i < ids.Length; i++)
         {
-            if ((uint)ids[i] >= (uint)Config.VocabularySize && !(exception < 0 && ids[i] == exception))
+            if ((uint)ids[i] >= (uint)Config.VocabularySize && ids[i] != alsoAllowed)
             {
                 throw new ArgumentException($"Id {ids[i]} at place {i} is not of the model's vocabulary of {Config.VocabularySize} ids. Was the text encoded with another tokenizer?");
             }

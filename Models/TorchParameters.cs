@@ -38,7 +38,7 @@ internal sealed class TorchParameters : FlatParameters, IDisposable
         {
             long[] shape = [.. view.Shape];
             var tensor = _values.narrow(0, view.Offset, view.Length).view(shape).detach().requires_grad_(true);
-            tensor.grad = _gradients.narrow(0, view.Offset, view.Length).view(shape).DetachFromDisposeScope();
+            tensor.grad = _gradients.narrow(0, view.Offset, view.Length).view(shape);
             _tensors.Add(view.Name, tensor.DetachFromDisposeScope());
         }
     }
