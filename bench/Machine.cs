@@ -1,0 +1,58 @@
+using System.Diagnostics;
+using System.Runtime.InteropServices;
+
+namespace LlmPipeline.Bench;
+
+/// <summary>What a result has to say about where it was measured, and where results go.</summary>
+internal static class Machine
+{
+    public static string RepositoryRoot { get; } = FindRoot();
+
+    /// <summary>Date, commit, processor and runtime, as lines of Markdown.</summary>
+    public static async Task<string> DescribeAsync(string command)
+    {
+        var processor = OperatingSystem.IsLinux()
+            ? File.ReadLines("/proc/cpuinfo").FirstOrDefault(l => l.StartsWith("model name", StringComparison.Ordinal))?.Split(':')[1].Trim()
+            : RuntimeInformation.ProcessArchitecture.ToString();
+        var commit = await OutputOfAsync("git", ["-C", RepositoryRoot, "rev-parse", "--short", "HEAD"]);
+        return $"""
+            - Command: `{command}`
+            - Date: {DateTime.UtcNow:yyyy-MM-dd HH:mm} UTC, commit {commit.Trim()}
+            - Machine: {processor}, {Environment.ProcessorCount} cores, {RuntimeInformation.OSDescription.Trim()}, {RuntimeInformation.FrameworkDescription}; shared with other jobs
+            """;
+    }
+
+    /// <summary>Prints a result and writes it to <c>bench/results/NAME.md</c>.</summary>
+    public static async Task PublishAsync(string name, string markdown)
+    {
+        Console.WriteLine();
+        Console.WriteLine(markdown);
+        await File.WriteAllTextAsync(Path.Combine(RepositoryRoot, "bench", "results", name + ".md"), markdown + "\n");
+    }
+
+    /// <summary>Standard output of a command that has to succeed.</summary>
+    public static async Task<string> OutputOfAsync(string file, IReadOnlyList<string> arguments, string? workingDirectory = null, IReadOnlyDictionary<string, string>? environment = null)
+    {
+        var start = new ProcessStartInfo(file, arguments) { RedirectStandardOutput = true, WorkingDirectory = workingDirectory ?? "" };
+        foreach (var (key, value) in environment ?? new Dictionary<string, string>())
+        {
+            start.Environment[key] = value;
+        }
+
+        using var process = Process.Start(start) ?? throw new InvalidOperationException($"{file} did not start.");
+        var output = await process.StandardOutput.ReadToEndAsync();
+        await process.WaitForExitAsync();
+        return process.ExitCode == 0 ? output : throw new InvalidOperationException($"{file} {string.Join(' ', arguments)} ended with {process.ExitCode}: {output}");
+    }
+
+    private static string FindRoot()
+    {
+        var folder = new DirectoryInfo(AppContext.BaseDirectory);
+        while (folder is not null && !File.Exists(Path.Combine(folder.FullName, "LlmPipeline.sln")))
+        {
+            folder = folder.Parent;
+        }
+
+        return folder?.FullName ?? throw new InvalidOperationException("Run the benches from a clone of the repository.");
+    }
+}
