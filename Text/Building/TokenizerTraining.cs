@@ -18,10 +18,10 @@ internal static class TokenizerTraining
     {
         if (recipe.TokenizerKind == "character")
         {
-            throw new NotImplementedException($"{(await CharactersAsync(spool, degree, cancellationToken)).Count} characters");
+            return CharacterTokenizer.Create(await CharactersAsync(spool, degree, cancellationToken));
         }
 
-        throw new NotImplementedException($"{Sample(spool, train).Count()} {progress}");
+        return await Task.Run(() => BpeTrainer.Train(Sample(spool, train), recipe.VocabularySize, progress.SetStageFraction, cancellationToken), cancellationToken);
     }
 
     /// <summary>Text of the split, spread evenly over it when there is more than fits.</summary>
