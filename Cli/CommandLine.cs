@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.CommandLine.Invocation;
 using LlmPipeline.Cli.Commands;
 
 namespace LlmPipeline.Cli;
@@ -47,6 +48,6 @@ internal static class CommandLine
                 ProcessTerminationTimeout = TimeSpan.FromSeconds(3),
             },
             cancellationToken);
-        return result.Errors.Count > 0 ? ExitCodes.BadInput : code;
+        return result.Action is ParseErrorAction ? ExitCodes.BadInput : code;
     }
 }

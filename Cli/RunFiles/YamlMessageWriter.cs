@@ -73,6 +73,6 @@ internal static partial class YamlMessageWriter
     }
 
     // Everything else, and what YAML reads as a number or a switch, is quoted.
-    [GeneratedRegex("^[A-Za-z_/][A-Za-z0-9_/.-]*$", RegexOptions.CultureInvariant)]
+    [GeneratedRegex("^[A-Za-z_/][A-Za-z0-9_/.-]*\\z", RegexOptions.CultureInvariant)]
     private static partial Regex PlainText();
 }

@@ -1,0 +1,214 @@
+using System.Collections.Concurrent;
+using System.Net;
+using Google.Protobuf.WellKnownTypes;
+using Grpc.Core;
+using LlmPipeline.Datasets.V1;
+using LlmPipeline.Evaluations.V1;
+using LlmPipeline.Inference.V1;
+using LlmPipeline.Runs.V1;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Hosting;
+using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Server.Kestrel.Core;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Logging;
+
+namespace LlmPipeline.Cli.Tests;
+
+/// <summary>A server with the Gateway's services, whose answers a test writes down beforehand.</summary>
+internal sealed class FakeGateway : IAsyncDisposable
+{
+    private readonly WebApplication _app;
+
+    private FakeGateway(WebApplication app) => _app = app;
+
+    public string Endpoint => _app.Urls.Single();
+
+    /// <summary>What WatchRun sends, in order, with sequence numbers from 1. Null breaks the connection there, once.</summary>
+    public List<Run?> Versions { get; } = [];
+
+    /// <summary>Whether the first break comes as a status, which no message before it can be lost to.</summary>
+    public bool BreaksWithStatus { get; set; } = true;
+
+    public List<Run> Runs { get; } = [];
+
+    public List<Evaluation> Evaluations { get; } = [];
+
+    /// <summary>An error that CreateRun answers.</summary>
+    public RpcException? Refusal { get; set; }
+
+    /// <summary>Calls of ListRuns that fail as if the service were not up yet.</summary>
+    public int UnavailableCalls { get; set; }
+
+    /// <summary>Requests in the order they came.</summary>
+    public ConcurrentQueue<object> Requests { get; } = new();
+
+    public ConcurrentQueue<string> TraceParents { get; } = new();
+
+    public ConcurrentQueue<byte[]> Exports { get; } = new();
+
+    /// <summary>Completed when a watcher has everything that was written down, and waits.</summary>
+    public TaskCompletionSource WatcherWaits { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
+
+    public static async Task<FakeGateway> StartAsync()
+    {
+        var builder = WebApplication.CreateSlimBuilder();
+        builder.Logging.ClearProviders();
+        builder.WebHost.ConfigureKestrel(o => o.Listen(IPAddress.Loopback, 0, l => l.Protocols = HttpProtocols.Http2));
+        builder.Services.AddGrpc();
+        FakeGateway? gateway = null;
+        builder.Services.AddSingleton(_ => gateway!);
+        var app = builder.Build();
+        gateway = new FakeGateway(app);
+        app.MapGrpcService<RunCalls>();
+        app.MapGrpcService<DatasetCalls>();
+        app.MapGrpcService<EvaluationCalls>();
+        app.MapGrpcService<InferenceCalls>();
+        app.MapPost("/opentelemetry.proto.collector.trace.v1.TraceService/Export", async context =>
+        {
+            var body = new MemoryStream();
+            await context.Request.Body.CopyToAsync(body);
+            gateway.Exports.Enqueue(body.ToArray());
+            context.Response.ContentType = "application/grpc";
+            await context.Response.Body.WriteAsync(new byte[5]);
+            context.Response.AppendTrailer("grpc-status", "0");
+        });
+        await app.StartAsync();
+        return gateway;
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        using var timeout = new CancellationTokenSource(TimeSpan.FromSeconds(1));
+        await _app.StopAsync(timeout.Token);
+        await _app.DisposeAsync();
+    }
+
+    private sealed class RunCalls(FakeGateway gateway) : RunService.RunServiceBase
+    {
+        public override Task<CreateRunResponse> CreateRun(CreateRunRequest request, ServerCallContext context)
+        {
+            gateway.Requests.Enqueue(request);
+            gateway.TraceParents.Enqueue(context.RequestHeaders.GetValue("traceparent") ?? "");
+            return gateway.Refusal is { } refusal
+                ? throw refusal
+                : Task.FromResult(new CreateRunResponse { Run = new Run { Name = $"runs/{(request.RunId.Length > 0 ? request.RunId : "r100")}", Spec = request.Spec, State = Run.Types.State.Queued, Attempt = 1 } });
+        }
+
+        public override Task<GetRunResponse> GetRun(GetRunRequest request, ServerCallContext context) =>
+            Task.FromResult(new GetRunResponse { Run = Find(request.Name) });
+
+        public override Task<ListRunsResponse> ListRuns(ListRunsRequest request, ServerCallContext context)
+        {
+            if (gateway.UnavailableCalls-- > 0)
+            {
+                throw new RpcException(new Status(StatusCode.Unavailable, "not yet"));
+            }
+
+            // Pages of one.
+            var at = request.PageToken.Length == 0 ? 0 : int.Parse(request.PageToken, System.Globalization.CultureInfo.InvariantCulture);
+            return Task.FromResult(new ListRunsResponse { Runs = { gateway.Runs.Skip(at).Take(1) }, NextPageToken = at + 1 < gateway.Runs.Count ? $"{at + 1}" : "" });
+        }
+
+        public override async Task WatchRun(WatchRunRequest request, IServerStreamWriter<WatchRunResponse> responseStream, ServerCallContext context)
+        {
+            gateway.Requests.Enqueue(request);
+            for (var i = (int)request.AfterSequence; i < gateway.Versions.Count; i++)
+            {
+                if (gateway.Versions[i] is { } run)
+                {
+                    await responseStream.WriteAsync(new WatchRunResponse { Sequence = i + 1, Run = run });
+                }
+                else
+                {
+                    gateway.Versions.RemoveAt(i);
+                    if (gateway.BreaksWithStatus)
+                    {
+                        gateway.BreaksWithStatus = false;
+                        throw new RpcException(new Status(StatusCode.Unavailable, "going away"));
+                    }
+
+                    context.GetHttpContext().Abort();
+                    return;
+                }
+            }
+
+            if (!(gateway.Versions is [.., { } last] && Following.RunFollower.IsOver(last)))
+            {
+                gateway.WatcherWaits.TrySetResult();
+                await Task.Delay(Timeout.Infinite, context.CancellationToken);
+            }
+        }
+
+        public override Task<CancelRunResponse> CancelRun(CancelRunRequest request, ServerCallContext context)
+        {
+            var run = Find(request.Name);
+            run.State = Run.Types.State.Cancelling;
+            return Task.FromResult(new CancelRunResponse { Run = run });
+        }
+
+        public override Task<ResumeRunResponse> ResumeRun(ResumeRunRequest request, ServerCallContext context)
+        {
+            gateway.Requests.Enqueue(request);
+            var run = Find(request.Name);
+            run.State = Run.Types.State.Queued;
+            return Task.FromResult(new ResumeRunResponse { Run = run });
+        }
+
+        private Run Find(string name) => gateway.Runs.FirstOrDefault(r => r.Name == name) ?? throw new RpcException(new Status(StatusCode.NotFound, $"'{name}' does not exist."));
+    }
+
+    private sealed class DatasetCalls : DatasetService.DatasetServiceBase
+    {
+        private static readonly Dataset Only = new()
+        {
+            Name = "datasets/d100",
+            State = Dataset.Types.State.Ready,
+            Tokenizer = "tokenizers/t100",
+            VocabularySize = 4096,
+            Spec = new DatasetSpec { Sources = { "dotnet-docs:" } },
+            Splits = { new SplitStatistics { Split = "train", DocumentCount = 12_345, TokenCount = 1_234_567, ByteCount = 9_876_543 } },
+            CreateTime = Timestamp.FromDateTime(DateTime.UnixEpoch),
+        };
+
+        public override Task<ListDatasetsResponse> ListDatasets(ListDatasetsRequest request, ServerCallContext context) =>
+            Task.FromResult(new ListDatasetsResponse { Datasets = { Only } });
+
+        public override Task<GetDatasetResponse> GetDataset(GetDatasetRequest request, ServerCallContext context) => request.Name == Only.Name
+            ? Task.FromResult(new GetDatasetResponse { Dataset = Only })
+            : throw new RpcException(new Status(StatusCode.NotFound, $"'{request.Name}' does not exist."));
+    }
+
+    private sealed class EvaluationCalls(FakeGateway gateway) : EvaluationService.EvaluationServiceBase
+    {
+        public override Task<CreateEvaluationResponse> CreateEvaluation(CreateEvaluationRequest request, ServerCallContext context)
+        {
+            gateway.Requests.Enqueue(request);
+            return Task.FromResult(new CreateEvaluationResponse { Evaluation = gateway.Evaluations[0] });
+        }
+
+        public override async Task WatchEvaluation(WatchEvaluationRequest request, IServerStreamWriter<WatchEvaluationResponse> responseStream, ServerCallContext context)
+        {
+            for (var i = 0; i < gateway.Evaluations.Count; i++)
+            {
+                await responseStream.WriteAsync(new WatchEvaluationResponse { Sequence = i + 1, Evaluation = gateway.Evaluations[i] });
+            }
+        }
+    }
+
+    private sealed class InferenceCalls(FakeGateway gateway) : InferenceService.InferenceServiceBase
+    {
+        public override async Task Generate(GenerateRequest request, IServerStreamWriter<GenerateResponse> responseStream, ServerCallContext context)
+        {
+            gateway.Requests.Enqueue(request);
+            await responseStream.WriteAsync(new GenerateResponse { Text = " there", ModelVersion = "models/m100/versions/2" });
+            await responseStream.WriteAsync(new GenerateResponse { Text = " was\u001b[2J" });
+            await responseStream.WriteAsync(new GenerateResponse { FinishReason = "length", PromptTokenCount = 1, CompletionTokenCount = 2 });
+        }
+
+        public override Task<ListModelsResponse> ListModels(ListModelsRequest request, ServerCallContext context) => Task.FromResult(new ListModelsResponse
+        {
+            Models = { new Model { Name = "models/m100", LatestVersion = "models/m100/versions/2", Run = "runs/r100", ParameterCount = 803_456, Context = 64, Loss = 1.8953 } },
+        });
+    }
+}
