@@ -63,14 +63,14 @@ internal static class GenerateCommand
         using var call = session.Inference.Generate(request, cancellationToken: cancellationToken);
         var text = new StringBuilder();
         var version = "";
-        var last = new GenerateResponse();
-        if (!session.Json)
-        {
-            session.Environment.Out.Write(TerminalText.Safe(request.Prompt));
-        }
-
+        GenerateResponse? last = null;
         await foreach (var response in call.ResponseStream.ReadAllAsync(cancellationToken))
         {
+            if (last is null && !session.Json)
+            {
+                session.Environment.Out.Write(TerminalText.Safe(request.Prompt));
+            }
+
             last = response;
             version = response.ModelVersion.Length > 0 ? response.ModelVersion : version;
             if (session.Json)
@@ -90,9 +90,9 @@ internal static class GenerateCommand
                 ["model_version"] = version,
                 ["prompt"] = request.Prompt,
                 ["text"] = text.ToString(),
-                ["finish_reason"] = last.FinishReason,
-                ["prompt_token_count"] = last.PromptTokenCount,
-                ["completion_token_count"] = last.CompletionTokenCount,
+                ["finish_reason"] = last?.FinishReason,
+                ["prompt_token_count"] = last?.PromptTokenCount,
+                ["completion_token_count"] = last?.CompletionTokenCount,
             }.ToJsonString()
             : "");
     }
