@@ -51,7 +51,7 @@ internal sealed partial class DatasetCatalog(IBlobStore store, DatasetSpecResolv
         }
     }
 
-    /// <summary>Creates a dataset, or finds the one that is there; one that failed is queued again.</summary>
+    /// <summary>Creates a dataset, or finds the one that is there; one that failed, or lost files since, is made again.</summary>
     /// <exception cref="RpcException">The spec is not valid, or the id is taken by another spec.</exception>
     public async Task<Dataset> CreateAsync(string id, DatasetSpec? spec, CancellationToken cancellationToken)
     {
@@ -61,45 +61,45 @@ internal sealed partial class DatasetCatalog(IBlobStore store, DatasetSpecResolv
         }
 
         var resolved = await resolver.ResolveAsync(spec, cancellationToken);
-        var fingerprint = Fingerprint(resolved);
-        var isOwnId = id.Length > 0;
-        id = isOwnId ? id : $"d-{fingerprint[..16]}";
-        var (created, record) = await Records.TryCreateAsync(id, New(id, resolved.Spec, fingerprint), cancellationToken);
+        var wanted = New(id, resolved);
+        id = ResourceName.IdOf(wanted.Name, "datasets");
+        var (created, record) = await Records.TryCreateAsync(id, wanted, cancellationToken);
         if (created)
         {
-            DatasetCreated(record.Value.Name, resolved.Files.Count);
+            DatasetCreated(wanted.Name, resolved.Files.Count);
             Enqueue(id);
             return record.Value;
         }
 
-        if (record.Value.Fingerprint != fingerprint)
+        var present = record.Value;
+        var isLost = present.State == Dataset.Types.State.Ready && present.Fingerprint == wanted.Fingerprint
+            && await CommittedDataset.TryFindAsync(store, present, cancellationToken) is null;
+        if (isLost || present.State == Dataset.Types.State.Failed)
         {
-            throw RpcErrors.Create(StatusCode.AlreadyExists, ErrorReasons.AlreadyExists, record.Value.Spec.Equals(resolved.Spec)
-                ? $"'{record.Value.Name}' was made before its source files changed. Choose another dataset_id, or leave it out."
-                : $"'{record.Value.Name}' was made from another spec. Choose another dataset_id, or leave it out.");
+            present = await RestartAsync(id, present, wanted, cancellationToken);
         }
 
-        return record.Value.State == Dataset.Types.State.Failed ? await RetryAsync(id, cancellationToken) : record.Value;
+        return present.Fingerprint == wanted.Fingerprint ? present : throw RpcErrors.Create(
+            StatusCode.AlreadyExists, ErrorReasons.AlreadyExists, present.Spec.Equals(wanted.Spec)
+                ? $"'{present.Name}' was made before its source files changed. Choose another dataset_id, or leave it out."
+                : $"'{present.Name}' was made from another spec. Choose another dataset_id, or leave it out.");
     }
 
-    private async Task<Dataset> RetryAsync(string id, CancellationToken cancellationToken)
+    // Nothing happens when another call was faster.
+    private async Task<Dataset> RestartAsync(string id, Dataset seen, Dataset wanted, CancellationToken cancellationToken)
     {
-        var retried = false;
+        var restarted = false;
         var record = await Records.UpdateAsync(id, dataset =>
         {
-            retried = dataset.State == Dataset.Types.State.Failed;
-            if (retried)
+            restarted = dataset.State == seen.State && Equals(dataset.EndTime, seen.EndTime);
+            if (restarted)
             {
-                dataset.State = Dataset.Types.State.Queued;
-                dataset.Progress = new DatasetProgress();
-                dataset.Error = null;
-                dataset.EndTime = null;
-                dataset.Traceparent = Activity.Current?.Id ?? "";
+                Reset(dataset, wanted);
             }
 
-            return retried;
+            return restarted;
         }, durable: true, cancellationToken);
-        if (retried)
+        if (restarted)
         {
             Enqueue(id);
         }
@@ -107,21 +107,40 @@ internal sealed partial class DatasetCatalog(IBlobStore store, DatasetSpecResolv
         return record.Value;
     }
 
-    private static Dataset New(string id, DatasetSpec spec, string fingerprint) => new()
+    /// <summary>Identifies a spec and its source files as they are now.</summary>
+    public static string Fingerprint(DatasetSpec spec, IReadOnlyList<SourceFile> files)
     {
-        Name = $"datasets/{id}",
-        Spec = spec,
-        State = Dataset.Types.State.Queued,
-        Progress = new DatasetProgress(),
-        CreateTime = Timestamp.FromDateTimeOffset(DateTimeOffset.UtcNow),
-        Fingerprint = fingerprint,
-        Traceparent = Activity.Current?.Id ?? "",
-    };
-
-    private static string Fingerprint(ResolvedSpec resolved)
-    {
-        var text = $"{DatasetProperties.CurrentFormat}\n{JsonFormatter.Default.Format(resolved.Spec)}\n{SourceFile.Fingerprint(resolved.Files)}";
+        var text = $"{DatasetProperties.CurrentFormat}\n{JsonFormatter.Default.Format(spec)}\n{SourceFile.Fingerprint(files)}";
         return Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(text)));
+    }
+
+    private static Dataset New(string id, ResolvedSpec resolved)
+    {
+        var fingerprint = Fingerprint(resolved.Spec, resolved.Files);
+        return new Dataset
+        {
+            Name = id.Length > 0 ? $"datasets/{id}" : $"datasets/d-{fingerprint[..16]}",
+            Spec = resolved.Spec,
+            State = Dataset.Types.State.Queued,
+            Progress = new DatasetProgress(),
+            CreateTime = Timestamp.FromDateTimeOffset(DateTimeOffset.UtcNow),
+            Fingerprint = fingerprint,
+            Traceparent = Activity.Current?.Id ?? "",
+        };
+    }
+
+    private static void Reset(Dataset dataset, Dataset wanted)
+    {
+        dataset.Spec = wanted.Spec;
+        dataset.Fingerprint = wanted.Fingerprint;
+        dataset.Traceparent = wanted.Traceparent;
+        dataset.State = Dataset.Types.State.Queued;
+        dataset.Progress = new DatasetProgress();
+        dataset.Tokenizer = "";
+        dataset.VocabularySize = 0;
+        dataset.Splits.Clear();
+        dataset.Error = null;
+        dataset.EndTime = null;
     }
 
     private void Enqueue(string id)

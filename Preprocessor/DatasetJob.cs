@@ -7,6 +7,7 @@ using LlmPipeline.ServiceDefaults;
 using LlmPipeline.Storage;
 using LlmPipeline.Text.Building;
 using LlmPipeline.Text.Shards;
+using LlmPipeline.Text.Sources;
 using Microsoft.Extensions.Options;
 
 namespace LlmPipeline.Preprocessor;
@@ -33,7 +34,7 @@ internal sealed partial class DatasetJob(
         var started = Stopwatch.GetTimestamp();
         try
         {
-            var properties = await TryFindAsync(dataset, cancellationToken) ?? await BuildAsync(id, dataset, cancellationToken);
+            var properties = await CommittedDataset.TryFindAsync(store, dataset, cancellationToken) ?? await BuildAsync(id, dataset, cancellationToken);
             await catalog.Records.UpdateAsync(id, d => Finish(d, properties), durable: true, cancellationToken);
             DatasetReady(dataset.Name, Stopwatch.GetElapsedTime(started).TotalSeconds);
         }
@@ -55,24 +56,17 @@ internal sealed partial class DatasetJob(
         }
     }
 
-    // Committed by a process that ended before it could say so.
-    private async Task<DatasetProperties?> TryFindAsync(Dataset dataset, CancellationToken cancellationToken)
-    {
-        var manifest = await store.TryReadManifestAsync(dataset.Name, cancellationToken);
-        if (manifest is null)
-        {
-            return null;
-        }
-
-        var properties = DatasetProperties.FromManifest(manifest, dataset.Name);
-        return properties.Fingerprint == dataset.Fingerprint ? properties : null;
-    }
-
     private async Task<DatasetProperties> BuildAsync(string id, Dataset dataset, CancellationToken cancellationToken)
     {
+        if (DatasetCatalog.Fingerprint(dataset.Spec, SourceFiles.Find(dataset.Spec.Sources)) != dataset.Fingerprint)
+        {
+            throw new TextSourceException(TextSourceProblem.Invalid, "The source files changed after the dataset was created. Create it again.");
+        }
+
         var progress = new BuildProgress();
+        var started = Stopwatch.GetTimestamp();
         using var finished = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
-        var reporting = ReportAsync(id, progress, finished.Token);
+        var reporting = ReportAsync(id, progress, started, finished.Token);
         Activity? stageActivity = null;
         try
         {
@@ -103,15 +97,14 @@ internal sealed partial class DatasetJob(
                     BuildStage.TrainingTokenizer => Dataset.Types.State.TokenizerTraining,
                     _ => Dataset.Types.State.Tokenizing,
                 };
-                d.Progress = Snapshot(progress);
+                d.Progress = Snapshot(progress, started);
                 return true;
             }, durable: true, cancellationToken);
         }
     }
 
-    private async Task ReportAsync(string id, BuildProgress progress, CancellationToken cancellationToken)
+    private async Task ReportAsync(string id, BuildProgress progress, long started, CancellationToken cancellationToken)
     {
-        var started = Stopwatch.GetTimestamp();
         long documents = 0, bytes = 0, tokens = 0;
         using var timer = new PeriodicTimer(ProgressInterval);
         try
@@ -121,7 +114,7 @@ internal sealed partial class DatasetJob(
                 Count();
                 await catalog.Records.UpdateAsync(id, d =>
                 {
-                    d.Progress = Snapshot(progress, Stopwatch.GetElapsedTime(started));
+                    d.Progress = Snapshot(progress, started);
                     return true;
                 }, durable: false, cancellationToken);
             }
@@ -138,8 +131,9 @@ internal sealed partial class DatasetJob(
         }
     }
 
-    private static DatasetProgress Snapshot(BuildProgress progress, TimeSpan elapsed = default)
+    private static DatasetProgress Snapshot(BuildProgress progress, long started)
     {
+        var elapsed = Stopwatch.GetElapsedTime(started);
         var fraction = progress.Fraction;
         var snapshot = new DatasetProgress
         {

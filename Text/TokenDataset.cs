@@ -43,7 +43,7 @@ public sealed class TokenDataset : IDisposable
         var tokenizer = await StoredTokenizers.ReadAsync(store, properties.Tokenizer, cancellationToken);
         if (tokenizer.Hash != properties.TokenizerHash)
         {
-            throw new CorruptDirectoryException($"'{properties.Tokenizer}' is not the tokenizer that '{name}' was made with. Create the dataset again.");
+            throw new CorruptDirectoryException($"'{properties.Tokenizer}' is not the tokenizer that '{name}' was made with. Delete '{name}' and create the dataset again.");
         }
 
         var splits = new Dictionary<string, MappedTokenSplit>(StringComparer.Ordinal);

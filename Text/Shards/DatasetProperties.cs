@@ -55,11 +55,11 @@ public sealed record DatasetProperties
         }
         catch (JsonException exception)
         {
-            throw new CorruptDirectoryException($"'{name}' has a manifest that is not a dataset's: {exception.Message} Create the dataset again.");
+            throw new CorruptDirectoryException($"'{name}' has a manifest that is not a dataset's: {exception.Message} Delete the dataset and create it again.");
         }
 
         return properties?.Format == CurrentFormat ? properties : throw new CorruptDirectoryException(
-            $"'{name}' has format '{properties?.Format}'; this version reads '{CurrentFormat}'. Create the dataset again.");
+            $"'{name}' has format '{properties?.Format}'; this version reads '{CurrentFormat}'. Delete the dataset and create it again.");
     }
 
     /// <summary>For <see cref="DirectoryWriter.CommitAsync"/>.</summary>

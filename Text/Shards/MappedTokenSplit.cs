@@ -24,7 +24,7 @@ internal sealed unsafe class MappedTokenSplit : TokenSplit, IDisposable
             if (length == 0 || length % bytesPerToken != 0)
             {
                 Dispose();
-                throw new CorruptDirectoryException($"'{dataset}/{file}' has {length} bytes, which is not a whole number of ids. Create the dataset again.");
+                throw new CorruptDirectoryException($"'{dataset}/{file}' has {length} bytes, which is not a whole number of ids. Delete the dataset and create it again.");
             }
 
             var map = MemoryMappedFile.CreateFromFile(path, FileMode.Open, mapName: null, capacity: 0, MemoryMappedFileAccess.Read);
@@ -35,7 +35,7 @@ internal sealed unsafe class MappedTokenSplit : TokenSplit, IDisposable
         if (tokens != properties.TokenCount)
         {
             Dispose();
-            throw new CorruptDirectoryException($"The shards of '{dataset}' hold {tokens} ids of split '{properties.Split}'; its manifest says {properties.TokenCount}. Create the dataset again.");
+            throw new CorruptDirectoryException($"The shards of '{dataset}' hold {tokens} ids of split '{properties.Split}'; its manifest says {properties.TokenCount}. Delete the dataset and create it again.");
         }
     }
 
