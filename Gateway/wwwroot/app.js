@@ -13,6 +13,7 @@ const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFracti
 
 let runs = [];
 let selected = null;
+let refreshing = null;
 let metrics = { key: "", train: [], validation: [], after: 0 };
 
 const stateOf = run => (run.state ?? "STATE_UNSPECIFIED").replace("STATE_", "");
@@ -179,6 +180,9 @@ async function loadMetrics(run) {
     const page = (await getJson(`/api/runs/${idOf(run)}/metrics?after=${mine.after}`)).metrics ?? [];
     for (const m of page) {
       const step = Number(m.step);
+      if (step <= mine.after) {
+        continue;
+      }
       mine.train.push({ x: step, y: m.trainLoss });
       if (m.validationLoss !== undefined) {
         mine.validation.push({ x: step, y: m.validationLoss });
@@ -198,10 +202,16 @@ async function select(name) {
   selected = name;
   history.replaceState(null, "", `#${name}`);
   showList();
+  await refreshing;
   await refresh();
 }
 
-async function refresh() {
+// One look at a time: a second call joins the one that is under way.
+function refresh() {
+  return refreshing ??= look().finally(() => { refreshing = null; });
+}
+
+async function look() {
   try {
     runs = (await getJson("/api/runs")).runs ?? [];
     if (!runs.some(r => r.name === selected)) {

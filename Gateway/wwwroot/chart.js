@@ -21,7 +21,7 @@ function niceTicks(low, high, count) {
   const step = [1, 2, 5, 10].map(m => m * power).find(s => s >= rough) ?? rough;
   const ticks = [];
   for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++) {
-    ticks.push(i * step);
+    ticks.push(i * step + 0);
   }
   return { ticks, digits: Math.max(0, -Math.floor(Math.log10(step) + 1e-9)) };
 }
@@ -40,10 +40,17 @@ function thin(points) {
   return thinned;
 }
 
+// Means over a window around each point, narrower towards both ends, so that the curve does not lag.
 function smooth(points) {
-  const keep = 1 - 1 / Math.max(1, Math.min(20, points.length / 25));
-  let mean = null;
-  return points.map(p => ({ x: p.x, y: mean = mean === null ? p.y : keep * mean + (1 - keep) * p.y }));
+  const reach = Math.min(25, Math.floor(points.length / 40));
+  const sums = [0];
+  for (const p of points) {
+    sums.push(sums[sums.length - 1] + p.y);
+  }
+  return points.map((p, i) => {
+    const r = Math.min(reach, i, points.length - 1 - i);
+    return { x: p.x, y: (sums[i + r + 1] - sums[i - r]) / (2 * r + 1) };
+  });
 }
 
 function path(points, x, y) {

@@ -1,0 +1,196 @@
+using LlmPipeline.Fakes;
+using LlmPipeline.Gateway.Engine;
+using LlmPipeline.Storage;
+
+namespace LlmPipeline.Gateway.Tests;
+
+/// <summary>Which version answers, while versions come, break and go.</summary>
+public sealed class CatalogueTests : IDisposable
+{
+    private readonly TemporaryFolder _storage = new();
+
+    public void Dispose() => _storage.Dispose();
+
+    [Fact]
+    public async Task ANewVersionIsServedWithoutARestartAndTheOldOneFinishesItsAnswers()
+    {
+        await TinyModel.PublishAsync(_storage.Path, version: 1, says: "a");
+        await using var gateway = await GatewayHost.StartAsync(_storage.Path, ("Gateway:MaxTokens", "1000000"));
+        await using var old = await gateway.Engine.StartAsync(Request("tiny", 20_000), CancellationToken.None);
+
+        await TinyModel.PublishAsync(_storage.Path, version: 2, says: "b");
+        Assert.Equal("aaa", await SayAsync(gateway, "tiny"));
+        await gateway.RefreshAsync();
+        Assert.Equal("bbb", await SayAsync(gateway, "tiny"));
+        Assert.Equal("aaa", await SayAsync(gateway, "models/tiny/versions/1"));
+
+        Assert.Equal(new string('a', 20_000), await TextOf(old));
+    }
+
+    [Fact]
+    public async Task NewVersionsAreFoundByThemselves()
+    {
+        await using var gateway = await GatewayHost.StartAsync(_storage.Path, ("Gateway:PollSeconds", "0.1"));
+        await TinyModel.PublishAsync(_storage.Path, says: "c");
+        using var patience = new CancellationTokenSource(GatewayHost.Patience);
+        while (gateway.Catalogue.LoadedCount == 0)
+        {
+            await Task.Delay(20, patience.Token);
+        }
+
+        Assert.Equal("ccc", await SayAsync(gateway, "tiny"));
+    }
+
+    [Fact]
+    public async Task ACorruptVersionIsSkippedAndTheOldOneGoesOn()
+    {
+        await TinyModel.PublishAsync(_storage.Path, version: 1, says: "a");
+        await using var gateway = await GatewayHost.StartAsync(_storage.Path);
+        await TinyModel.PublishAsync(_storage.Path, version: 2, says: "b");
+        FlipAByte("tiny", 2);
+        await gateway.RefreshAsync();
+        Assert.Equal("aaa", await SayAsync(gateway, "tiny"));
+
+        var error = await Assert.ThrowsAsync<GatewayException>(() => SayAsync(gateway, "models/tiny/versions/2"));
+        Assert.Equal(GatewayErrorKind.Unavailable, error.Kind);
+        Assert.Contains("model.safetensors", error.Message, StringComparison.Ordinal);
+
+        await TinyModel.PublishAsync(_storage.Path, version: 3, says: "c");
+        await gateway.RefreshAsync();
+        Assert.Equal("ccc", await SayAsync(gateway, "tiny"));
+    }
+
+    [Fact]
+    public async Task AfterARestartTheNewestVersionThatLoadsIsServed()
+    {
+        await TinyModel.PublishAsync(_storage.Path, version: 1, says: "a");
+        await TinyModel.PublishAsync(_storage.Path, version: 2, says: "b");
+        FlipAByte("tiny", 2);
+        await using var gateway = await GatewayHost.StartAsync(_storage.Path);
+        Assert.Equal("aaa", await SayAsync(gateway, "tiny"));
+    }
+
+    [Fact]
+    public async Task AVersionWithoutManifestDoesNotExist()
+    {
+        await TinyModel.PublishAsync(_storage.Path, version: 1, says: "a");
+        await TinyModel.PublishAsync(_storage.Path, version: 2, says: "b");
+        File.Delete(Path.Combine(_storage.Path, "models/tiny/versions/2/manifest.json"));
+        await using var gateway = await GatewayHost.StartAsync(_storage.Path);
+        Assert.Equal("aaa", await SayAsync(gateway, "tiny"));
+    }
+
+    [Fact]
+    public async Task AManifestThatIsNoJsonIsSkipped()
+    {
+        await TinyModel.PublishAsync(_storage.Path, version: 1, says: "a");
+        await TinyModel.PublishAsync(_storage.Path, version: 2, says: "b");
+        await BlobStore.Open($"folder={_storage.Path}").WriteTextAsync("models/tiny/versions/2/manifest.json", "{ broken");
+        await using var gateway = await GatewayHost.StartAsync(_storage.Path);
+        Assert.Equal("aaa", await SayAsync(gateway, "tiny"));
+    }
+
+    [Fact]
+    public async Task ADeletedVersionGivesWayToTheOneBefore()
+    {
+        await TinyModel.PublishAsync(_storage.Path, version: 1, says: "a");
+        await TinyModel.PublishAsync(_storage.Path, version: 2, says: "b");
+        await using var gateway = await GatewayHost.StartAsync(_storage.Path);
+        Assert.Equal("bbb", await SayAsync(gateway, "tiny"));
+        await BlobStore.Open($"folder={_storage.Path}").DeleteDirectoryAsync("models/tiny/versions/2");
+        await gateway.RefreshAsync();
+        Assert.Equal("aaa", await SayAsync(gateway, "tiny"));
+    }
+
+    [Fact]
+    public async Task NoMoreModelsThanAllowedStayInMemoryAndAllAnswer()
+    {
+        char[] letters = ['a', 'b', 'c', 'd'];
+        foreach (var letter in letters)
+        {
+            await TinyModel.PublishAsync(_storage.Path, $"model-{letter}", says: letter.ToString());
+        }
+
+        await using var gateway = await GatewayHost.StartAsync(_storage.Path, ("Gateway:MaxLoadedModels", "2"));
+        for (var round = 0; round < 2; round++)
+        {
+            foreach (var letter in letters)
+            {
+                Assert.Equal(new string(letter, 3), await SayAsync(gateway, $"model-{letter}"));
+                Assert.InRange(gateway.Catalogue.LoadedCount, 1, 2);
+            }
+        }
+    }
+
+    [Fact]
+    public async Task ANewVersionOfAModelThatWasEvictedIsServed()
+    {
+        await TinyModel.PublishAsync(_storage.Path, "first", 1, says: "a");
+        await TinyModel.PublishAsync(_storage.Path, "other", 1, says: "z");
+        await using var gateway = await GatewayHost.StartAsync(_storage.Path, ("Gateway:MaxLoadedModels", "1"));
+        Assert.Equal("aaa", await SayAsync(gateway, "first"));
+        Assert.Equal("zzz", await SayAsync(gateway, "other"));
+        await TinyModel.PublishAsync(_storage.Path, "first", 2, says: "b");
+        await gateway.RefreshAsync();
+        Assert.Equal("bbb", await SayAsync(gateway, "first"));
+    }
+
+    [Fact]
+    public async Task AVersionCanBeSwappedUnderLoadWithoutAFailedRequest()
+    {
+        await TinyModel.PublishAsync(_storage.Path, version: 1, says: "a");
+        await using var gateway = await GatewayHost.StartAsync(_storage.Path);
+        using var done = new CancellationTokenSource();
+        var clients = Enumerable.Range(0, 4).Select(_ => Task.Run(async () =>
+        {
+            var (count, last) = (0, "");
+            while (!done.IsCancellationRequested)
+            {
+                last = await SayAsync(gateway, "tiny");
+                count++;
+            }
+
+            return (count, last);
+        })).ToArray();
+        for (var version = 2; version <= 5; version++)
+        {
+            await TinyModel.PublishAsync(_storage.Path, version: version, says: $"{(char)('a' + version - 1)}");
+            await gateway.RefreshAsync();
+        }
+
+        await SayAsync(gateway, "tiny");
+        await done.CancelAsync();
+        var results = await Task.WhenAll(clients).WaitAsync(GatewayHost.Patience);
+        Assert.All(results, r => Assert.True(r.count > 0));
+        Assert.Equal("eee", await SayAsync(gateway, "tiny"));
+        Assert.Equal(1, gateway.Catalogue.LoadedCount);
+    }
+
+    private void FlipAByte(string model, int version)
+    {
+        var path = Path.Combine(_storage.Path, $"models/{model}/versions/{version}/model.safetensors");
+        var bytes = File.ReadAllBytes(path);
+        bytes[^5] ^= 1;
+        File.WriteAllBytes(path, bytes);
+    }
+
+    private static GenerationParameters Request(string model, int maxTokens) => new() { Model = model, Prompt = "x", MaxTokens = maxTokens };
+
+    private static async Task<string> SayAsync(GatewayHost gateway, string model)
+    {
+        await using var generation = await gateway.Engine.StartAsync(Request(model, 3), CancellationToken.None).WaitAsync(GatewayHost.Patience);
+        return await TextOf(generation);
+    }
+
+    private static async Task<string> TextOf(TextGeneration generation)
+    {
+        using var patience = new CancellationTokenSource(GatewayHost.Patience);
+        var text = new System.Text.StringBuilder();
+        await foreach (var piece in generation.ReadAsync(patience.Token))
+        {
+            text.Append(piece.Text);
+        }
+
+        return text.ToString();
+    }
+}
