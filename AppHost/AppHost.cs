@@ -5,7 +5,6 @@ if (!Options.TryRead(args, out var options))
 {
     return Options.UsageExitCode;
 }
-
 var builder = DistributedApplication.CreateBuilder(options.Arguments);
 
 // A folder beside this file, unless ConnectionStrings:storage names an Azure Storage account, or --azurite starts its emulator.
@@ -33,7 +32,7 @@ for (var rank = 0; rank < options.Workers; rank++)
         .WaitFor(trainer);
 }
 
-var gateway = AddService<Projects.Gateway>("gateway", httpPort: 5080, grpcPort: 5081)
+var gateway = AddService<Projects.Gateway>("gateway", options.HttpPort, options.GrpcPort)
     .WithEnvironment("Preprocessor__Endpoint", preprocessor.GetEndpoint("grpc"))
     .WithEnvironment("Trainer__Endpoint", trainer.GetEndpoint("grpc"))
     .WithEnvironment("Evaluator__Endpoint", evaluator.GetEndpoint("grpc"))

@@ -17,6 +17,8 @@ internal sealed class Options
           --workers N            training processes (default 2)
           --device auto|cpu|cuda where they compute (default auto); with cuda, worker r takes GPU r mod --gpus
           --gpus N               GPUs to spread the workers over (default 1)
+          --http-port N          port of the page and of REST (default 5080)
+          --grpc-port N          port of gRPC (default 5081)
           --azurite              keep everything in a local Azure Storage emulator (needs Node.js) instead of a folder
           --verbose              show all log lines of the services
           --SECTION:KEY=VALUE    configuration, for example --ConnectionStrings:storage="folder=/data"
@@ -34,6 +36,8 @@ internal sealed class Options
         ["workers"] = "2",
         ["device"] = "auto",
         ["gpus"] = "1",
+        ["http-port"] = "5080",
+        ["grpc-port"] = "5081",
         ["text"] = "",
     };
 
@@ -47,6 +51,10 @@ internal sealed class Options
     public string[] Arguments => [.. _arguments];
 
     public int Workers => Number("workers");
+
+    public int HttpPort => Number("http-port");
+
+    public int GrpcPort => Number("grpc-port");
 
     public bool Quickstart => IsOn("quickstart");
 
@@ -138,6 +146,8 @@ internal sealed class Options
     private string? Validate() =>
         !IsNumber("workers", 1, 64) ? $"--workers is '{_values["workers"]}': give a number from 1 to 64."
         : !IsNumber("gpus", 1, 64) ? $"--gpus is '{_values["gpus"]}': give a number from 1 to 64."
+        : !IsNumber("http-port", 1, 65535) ? $"--http-port is '{_values["http-port"]}': give a port from 1 to 65535."
+        : !IsNumber("grpc-port", 1, 65535) ? $"--grpc-port is '{_values["grpc-port"]}': give a port from 1 to 65535."
         : !Devices.Contains(_values["device"]) ? $"--device is '{_values["device"]}': give auto, cpu or cuda."
         : _values["text"].Length > 0 && !Quickstart ? "--text belongs to --quickstart."
         : null;

@@ -62,7 +62,7 @@ internal static class PortAllocator
             listener.Dispose();
             throw new LauncherException(
                 $"Port {endpoint.Port} is in use, and {resource} needs it ({endpoint.Name}). "
-                + $"Is LlmPipeline running already? Stop what listens there (find it with 'ss -ltnp sport = :{endpoint.Port}') and start again.");
+                + $"Is LlmPipeline running already? Stop what listens there (find it with 'ss -ltnp sport = :{endpoint.Port}'), or choose another port (see --help).");
         }
 
         held.Add(listener);

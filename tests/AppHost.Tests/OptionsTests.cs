@@ -35,6 +35,7 @@ public sealed class OptionsTests
     [InlineData("--workers is '0'", "--workers", "0")]
     [InlineData("--workers is 'many'", "--workers=many")]
     [InlineData("--device is 'tpu'", "--device", "tpu")]
+    [InlineData("--grpc-port is '0'", "--grpc-port=0")]
     [InlineData("--gpus is '-1'", "--gpus=-1")]
     [InlineData("There is no option --wrokers", "--wrokers", "3")]
     [InlineData("'quickstart' is not an option", "quickstart")]
