@@ -70,6 +70,7 @@ internal sealed class GrpcRingTransport : IRingTransport, IAsyncDisposable
         try
         {
             var writer = await _next.Task.WaitAsync(_stop.Token);
+            _stop.Token.ThrowIfCancellationRequested();
             _outgoing.Header = header;
             _outgoing.Data = data;
             await writer.WriteAsync(_outgoing);

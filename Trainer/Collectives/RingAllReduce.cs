@@ -27,13 +27,14 @@ internal sealed class RingAllReduce(IRingTransport transport, int chunkElements 
         _buffer = buffer;
         var layout = new Layout(buffer.Length, transport.Size, chunkElements);
         using var arrived = new SemaphoreSlim(0);
-        var sending = Task.Run(() => SendAsync(layout, step, bucket, arrived));
+        using var failed = new CancellationTokenSource();
+        var sending = Task.Run(() => SendAsync(layout, step, bucket, arrived, failed.Token));
         var receiving = Task.Run(() => ReceiveAsync(layout, step, bucket, arrived));
         var first = await Task.WhenAny(sending, receiving);
         if (!first.IsCompletedSuccessfully)
         {
             transport.Abort();
-            arrived.Release(layout.Stages * layout.Chunks);
+            await failed.CancelAsync();
             await Task.WhenAll(sending, receiving).ContinueWith(static _ => { }, TaskScheduler.Default);
             await first;
         }
@@ -49,7 +50,7 @@ internal sealed class RingAllReduce(IRingTransport transport, int chunkElements 
         }
     }
 
-    private async Task SendAsync(Layout layout, long step, int bucket, SemaphoreSlim arrived)
+    private async Task SendAsync(Layout layout, long step, int bucket, SemaphoreSlim arrived, CancellationToken failed)
     {
         for (var stage = 0; stage < layout.Stages; stage++)
         {
@@ -57,7 +58,7 @@ internal sealed class RingAllReduce(IRingTransport transport, int chunkElements 
             {
                 if (stage > 0)
                 {
-                    await arrived.WaitAsync();
+                    await arrived.WaitAsync(failed);
                 }
 
                 var header = layout.Header(transport.Epoch, step, bucket, stage, chunk, layout.SegmentSent(transport.Rank, stage));

@@ -23,11 +23,14 @@ internal sealed partial class WorkerService(
     /// <inheritdoc/>
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
     {
+        // The web server stops before this service and waits for open gradient streams: leave as soon as stopping begins.
+        stoppingToken = lifetime.ApplicationStopping;
+
         // Peers dial this process as soon as the coordinator knows of it: not before it listens.
         var started = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
         using var listening = lifetime.ApplicationStarted.Register(() => started.TrySetResult());
         await started.Task.WaitAsync(stoppingToken);
-        using var leave = stoppingToken.Register(_control.Exit);
+        using var leave = lifetime.ApplicationStopping.Register(_control.Exit);
 
         var name = configuration["OTEL_SERVICE_NAME"] is { Length: > 0 } service ? service : Environment.MachineName.ToLowerInvariant();
         var identity = new TaskCompletionSource<WorkerIdentity>(TaskCreationOptions.RunContinuationsAsynchronously);

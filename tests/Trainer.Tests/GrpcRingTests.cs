@@ -1,0 +1,211 @@
+using System.Buffers.Binary;
+using Grpc.Core;
+using LlmPipeline.Trainer.Collectives;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.Extensions.DependencyInjection;
+
+namespace LlmPipeline.Trainer.Tests;
+
+public sealed class GrpcRingTests : IAsyncLifetime
+{
+    private static readonly TimeSpan Timeout = TimeSpan.FromSeconds(30);
+    private readonly List<WebApplication> _apps = [];
+    private readonly List<RingRegistry> _registries = [];
+    private readonly List<string> _addresses = [];
+
+    public async ValueTask InitializeAsync()
+    {
+        for (var i = 0; i < 3; i++)
+        {
+            var port = TestHost.FreePort();
+            var registry = new RingRegistry();
+            _apps.Add(await TestHost.StartAsync(port, b => b.Services.AddSingleton(registry), a => a.MapGrpcService<PeerGradientService>()));
+            _registries.Add(registry);
+            _addresses.Add($"http://localhost:{port}");
+        }
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        foreach (var app in _apps)
+        {
+            await app.DisposeAsync();
+        }
+    }
+
+    [Fact]
+    public async Task SumsGoAroundOverManyStepsAndEpochs()
+    {
+        for (var epoch = 1; epoch <= 3; epoch++)
+        {
+            var size = epoch == 2 ? 2 : 3;
+            var rings = Enter(epoch, size);
+            var reduces = rings.Select(r => new RingAllReduce(r, 1000)).ToArray();
+            var buffers = rings.Select(_ => new ExchangeBuffer(20_011, 5)).ToArray();
+            for (var step = 1; step <= 5; step++)
+            {
+                for (var rank = 0; rank < size; rank++)
+                {
+                    buffers[rank].Clear(gradients: true);
+                    Assert.True(buffers[rank].Add(Enumerable.Range(0, 20_011).Select(i => (float)Math.Sin(i + rank + step)).ToArray(), true, 10));
+                    buffers[rank].AddCount(3, 1);
+                }
+
+                await Task.WhenAll(reduces.Zip(buffers, (r, b) => r.RunAsync(step, Buckets.Gradients, b))).WaitAsync(Timeout);
+                for (var rank = 0; rank < size; rank++)
+                {
+                    Assert.Equal(size, buffers[rank].Count(3));
+                    Assert.True(buffers[0].Gradients.SequenceEqual(buffers[rank].Gradients));
+                }
+
+                var expected = Enumerable.Range(0, size).Sum(rank => (double)(float)Math.Sin(777 + rank + step));
+                Assert.Equal(expected, buffers[0].Gradients[777], 1e-6);
+            }
+
+            foreach (var ring in rings)
+            {
+                await ring.DisposeAsync();
+            }
+        }
+    }
+
+    [Fact]
+    public async Task APullOfAnOldEpochIsAborted()
+    {
+        var rings = Enter(5, 2);
+        var error = await Assert.ThrowsAsync<RpcException>(() => PullAsync(_addresses[0], new PullRequest(4, 1, 2)));
+        Assert.Equal(StatusCode.Aborted, error.StatusCode);
+        Assert.Contains("Epoch 4 is over", error.Status.Detail);
+
+        // A member of the old epoch learns that it is over, and does not suspect its peer.
+        await using var late = new GrpcRingTransport(4, 1, [_addresses[0], _addresses[1]]);
+        var broken = await Assert.ThrowsAsync<RingBrokenException>(() => new RingAllReduce(late).RunAsync(1, Buckets.Entry, new ExchangeBuffer(0, 8)).WaitAsync(Timeout));
+        Assert.Equal(-1, broken.SuspectRank);
+        await rings[0].DisposeAsync();
+        await rings[1].DisposeAsync();
+    }
+
+    [Fact]
+    public async Task AStrangerIsRefused()
+    {
+        var rings = Enter(1, 3);
+        var wrongRank = await Assert.ThrowsAsync<RpcException>(() => PullAsync(_addresses[0], new PullRequest(1, 2, 3)));
+        Assert.Equal(StatusCode.InvalidArgument, wrongRank.StatusCode);
+        var wrongSize = await Assert.ThrowsAsync<RpcException>(() => PullAsync(_addresses[0], new PullRequest(1, 1, 4)));
+        Assert.Equal(StatusCode.InvalidArgument, wrongSize.StatusCode);
+        foreach (var ring in rings)
+        {
+            await ring.DisposeAsync();
+        }
+    }
+
+    [Fact]
+    public async Task AMemberThatAbortsBreaksTheRingOfAllWithoutSuspicion()
+    {
+        var rings = Enter(1, 3);
+        var runs = rings.Take(2).Select(r => new RingAllReduce(r).RunAsync(1, Buckets.Gradients, new ExchangeBuffer(100, 5))).ToArray();
+        rings[2].Abort();
+        foreach (var run in runs)
+        {
+            var broken = await Assert.ThrowsAsync<RingBrokenException>(() => run.WaitAsync(Timeout));
+            Assert.Equal(-1, broken.SuspectRank);
+        }
+    }
+
+    [Fact]
+    public async Task AMemberThatIsGoneIsSuspected()
+    {
+        var rings = Enter(1, 2);
+        await RunAsync(rings, 1);
+        var run = new RingAllReduce(rings[1]).RunAsync(2, Buckets.Gradients, new ExchangeBuffer(100, 5));
+        await _apps[0].StopAsync(new CancellationToken(true));
+        var broken = await Assert.ThrowsAsync<RingBrokenException>(() => run.WaitAsync(Timeout));
+        Assert.Equal(0, broken.SuspectRank);
+    }
+
+    [Theory]
+    [InlineData("short")]
+    [InlineData("magic")]
+    [InlineData("step")]
+    [InlineData("offset")]
+    [InlineData("count")]
+    [InlineData("length")]
+    [InlineData("huge")]
+    public async Task AHostileChunkBreaksTheRingAndTouchesNothing(string kind)
+    {
+        var port = TestHost.FreePort();
+        await using var hostile = await TestHost.StartAsync(port, b => b.Services.AddSingleton(new HostileService(kind)), a => a.MapGrpcService<HostileService>());
+        var ring = new GrpcRingTransport(1, 0, [_addresses[0], $"http://localhost:{port}"]);
+        _registries[0].Enter(1, ring);
+        var buffer = new ExchangeBuffer(100, 5);
+        var broken = await Assert.ThrowsAsync<RingBrokenException>(() => new RingAllReduce(ring).RunAsync(3, Buckets.Gradients, buffer).WaitAsync(Timeout));
+        Assert.Equal(1, broken.SuspectRank);
+        Assert.All(buffer.Sums.ToArray(), sum => Assert.Equal(0, sum));
+        await ring.DisposeAsync();
+    }
+
+    private GrpcRingTransport[] Enter(long epoch, int size)
+    {
+        var rings = Enumerable.Range(0, size).Select(rank => new GrpcRingTransport(epoch, rank, [.. _addresses.Take(size)])).ToArray();
+        for (var rank = 0; rank < size; rank++)
+        {
+            _registries[rank].Enter(epoch, rings[rank]);
+        }
+
+        return rings;
+    }
+
+    private static Task RunAsync(GrpcRingTransport[] rings, long step) =>
+        Task.WhenAll(rings.Select(r => new RingAllReduce(r).RunAsync(step, Buckets.Gradients, new ExchangeBuffer(100, 5)))).WaitAsync(Timeout);
+
+    private static async Task PullAsync(string address, PullRequest request)
+    {
+        using var channel = PeerChannels.Create(address);
+        using var call = channel.CreateCallInvoker().AsyncServerStreamingCall(GradientStream.CreateMethod(_ => { }), null, default, request);
+        await call.ResponseStream.MoveNext(CancellationToken.None).WaitAsync(Timeout);
+    }
+
+    /// <summary>The gradient stream with messages that are any bytes.</summary>
+    [BindServiceMethod(typeof(RawServiceBase), nameof(BindService))]
+    internal abstract class RawServiceBase
+    {
+        private static readonly Marshaller<byte[]> Raw = Marshallers.Create(b => b, b => b);
+
+        public static void BindService(ServiceBinderBase binder, RawServiceBase? service) => binder.AddMethod(
+            new Method<byte[], byte[]>(MethodType.ServerStreaming, GradientStream.ServiceName, "Pull", Raw, Raw),
+            service is null ? null : new ServerStreamingServerMethod<byte[], byte[]>(service.Pull));
+
+        public abstract Task Pull(byte[] request, IServerStreamWriter<byte[]> responseStream, ServerCallContext context);
+    }
+
+    /// <summary>Answers a pull with one wrong message.</summary>
+    internal sealed class HostileService(string kind) : RawServiceBase
+    {
+        public override async Task Pull(byte[] request, IServerStreamWriter<byte[]> responseStream, ServerCallContext context)
+        {
+            // What rank 0 of 2 expects in step 3: segment 1 of 105 elements.
+            var right = new ChunkHeader(1, 3, Buckets.Gradients, 0, 53, 52);
+            var header = kind switch
+            {
+                "step" => right with { Step = 2 },
+                "offset" => right with { Offset = -53 },
+                "count" => right with { Count = int.MaxValue },
+                _ => right,
+            };
+            var bytes = new byte[kind switch { "short" => 7, "length" => ChunkHeader.Size + 5, "huge" => 8_000_000, _ => ChunkHeader.Size + (52 * 8) }];
+            if (kind != "short")
+            {
+                header.WriteTo(bytes);
+                bytes.AsSpan(ChunkHeader.Size).Fill(0xFF);
+            }
+
+            if (kind == "magic")
+            {
+                BinaryPrimitives.WriteInt32LittleEndian(bytes, 42);
+            }
+
+            await responseStream.WriteAsync(bytes);
+            await Task.Delay(System.Threading.Timeout.Infinite, context.CancellationToken).ContinueWith(_ => { }, TaskScheduler.Default);
+        }
+    }
+}
