@@ -44,6 +44,10 @@ internal sealed record GatewayOptions
     /// <summary>Longest time one request may take, waiting included, in seconds.</summary>
     [Range(1, 86_400)]
     public double MaxSeconds { get; init; } = 300;
+
+    /// <summary>Time that running answers get to end when the process is told to stop, in seconds.</summary>
+    [Range(0, 600)]
+    public double StopSeconds { get; init; } = 5;
 }
 
 [OptionsValidator]

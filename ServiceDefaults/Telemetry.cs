@@ -14,13 +14,15 @@ namespace LlmPipeline.ServiceDefaults;
 /// <summary>Traces, metrics and logs of a service, exported over OTLP where OTEL_EXPORTER_OTLP_ENDPOINT says so.</summary>
 internal static class Telemetry
 {
-    // Asked for all the time, by probes and workers: as spans they would bury the runs.
+    // Asked for all the time, by probes, workers and the page: as spans they would bury the runs.
     private static readonly string[] UntracedPaths =
     [
         "/health/",
         "/grpc.health.v1.",
         "/grpc.reflection.",
         "/llmpipeline.workers.v1.",
+        "/api/",
+        "/v1/models",
     ];
 
     /// <summary>Log levels where the configuration names none: requests and calls are spans, and need no lines.</summary>

@@ -9,7 +9,8 @@ namespace LlmPipeline.Gateway.Engine;
 /// so that a long answer does not hold up a short one. Requests beyond them wait in a bounded queue.
 /// </summary>
 internal sealed partial class GenerationEngine(
-    ModelCatalogue catalogue, GatewayMetrics metrics, IOptions<GatewayOptions> options, TimeProvider time, ILogger<GenerationEngine> logger)
+    ModelCatalogue catalogue, GatewayMetrics metrics, IOptions<GatewayOptions> options, TimeProvider time,
+    IHostApplicationLifetime lifetime, ILogger<GenerationEngine> logger)
     : IHostedService, IDisposable
 {
     private readonly Lock _lock = new();
@@ -17,7 +18,9 @@ internal sealed partial class GenerationEngine(
     private readonly List<TextGeneration> _active = [];
     private readonly AutoResetEvent _wake = new(false);
     private Thread? _thread;
-    private volatile bool _stopping;
+    private CancellationTokenRegistration _stopNotice;
+    private long _stopAt = long.MaxValue;
+    private bool _ended;
     private int _admitted;
     private double _secondsPerAnswer = 1;
 
@@ -59,6 +62,7 @@ internal sealed partial class GenerationEngine(
     public Task StartAsync(CancellationToken cancellationToken)
     {
         metrics.Observe(this, catalogue);
+        _stopNotice = lifetime.ApplicationStopping.Register(() => StopAfter(TimeSpan.FromSeconds(options.Value.StopSeconds)));
         _thread = new Thread(Run) { IsBackground = true, Name = "generation" };
         _thread.Start();
         return Task.CompletedTask;
@@ -66,12 +70,15 @@ internal sealed partial class GenerationEngine(
 
     public async Task StopAsync(CancellationToken cancellationToken)
     {
-        _stopping = true;
-        _wake.Set();
+        StopAfter(TimeSpan.Zero);
         await Task.Run(() => _thread?.Join(TimeSpan.FromSeconds(10)), CancellationToken.None);
     }
 
-    public void Dispose() => _wake.Dispose();
+    public void Dispose()
+    {
+        _stopNotice.Dispose();
+        _wake.Dispose();
+    }
 
     /// <summary>Number of requests that wait for their turn.</summary>
     public int WaitingCount
@@ -99,26 +106,33 @@ internal sealed partial class GenerationEngine(
         }
     }
 
+    /// <summary>Lets what runs go on for so long; what is not done by then is ended with an error.</summary>
+    private void StopAfter(TimeSpan grace)
+    {
+        Volatile.Write(ref _stopAt, Math.Min(Volatile.Read(ref _stopAt), (time.GetUtcNow() + grace).UtcTicks));
+        _wake.Set();
+    }
+
     private void Leave() => Interlocked.Decrement(ref _admitted);
 
     private void Enqueue(TextGeneration generation)
     {
         lock (_lock)
         {
-            _waiting.Add(generation);
+            if (!_ended)
+            {
+                _waiting.Add(generation);
+                _wake.Set();
+                return;
+            }
         }
 
-        if (_stopping)
-        {
-            generation.Abandon();
-        }
-
-        _wake.Set();
+        generation.Abandon();
     }
 
     private void Run()
     {
-        while (!_stopping)
+        while (time.GetUtcNow().UtcTicks < Volatile.Read(ref _stopAt))
         {
             TakeFromQueue();
             if (_active.Count == 0)
@@ -136,6 +150,7 @@ internal sealed partial class GenerationEngine(
         _active.ForEach(g => g.Abandon());
         lock (_lock)
         {
+            _ended = true;
             _waiting.ForEach(g => g.Abandon());
         }
     }

@@ -56,7 +56,7 @@ internal sealed partial class CompletionsEndpoint(
 
         context.Response.ContentType = "application/json";
         var whole = answer with { Choices = [new CompletionChoice(text.ToString(), 0, null, end!.FinishReason)], Usage = UsageOf(end) };
-        await JsonSerializer.SerializeAsync(context.Response.Body, whole, OpenAiJson.Default.CompletionBody, context.RequestAborted);
+        await JsonSerializer.SerializeAsync(context.Response.Body, whole, OpenAiJson.Plain.CompletionBody, context.RequestAborted);
     }
 
     private async Task StreamAsync(HttpContext context, CompletionRequest request, TextGeneration generation, CompletionBody answer)
@@ -69,15 +69,15 @@ internal sealed partial class CompletionsEndpoint(
         {
             if (request.Echo)
             {
-                await WriteEventAsync(context, Chunk(answer, request.Parameters.Prompt, null), OpenAiJson.Default.CompletionBody);
+                await WriteEventAsync(context, Chunk(answer, request.Parameters.Prompt, null), OpenAiJson.Plain.CompletionBody);
             }
 
             await foreach (var piece in generation.ReadAsync(context.RequestAborted))
             {
-                await WriteEventAsync(context, Chunk(answer, piece.Text, piece.End?.FinishReason), OpenAiJson.Default.CompletionBody);
+                await WriteEventAsync(context, Chunk(answer, piece.Text, piece.End?.FinishReason), OpenAiJson.Plain.CompletionBody);
                 if (piece.End is { } end && request.IncludeUsage)
                 {
-                    await WriteEventAsync(context, answer with { Usage = UsageOf(end) }, OpenAiJson.Default.CompletionBody);
+                    await WriteEventAsync(context, answer with { Usage = UsageOf(end) }, OpenAiJson.Plain.CompletionBody);
                 }
             }
 
@@ -85,13 +85,13 @@ internal sealed partial class CompletionsEndpoint(
         }
         catch (GatewayException exception)
         {
-            await WriteEventAsync(context, OpenAiErrors.BodyOf(exception), OpenAiJson.Default.ErrorBody);
+            await WriteEventAsync(context, OpenAiErrors.BodyOf(exception), OpenAiJson.Plain.ErrorBody);
         }
         catch (Exception exception) when (!context.RequestAborted.IsCancellationRequested)
         {
             RequestFailed(exception);
             var failure = new ErrorBody(new ErrorDetails("The answer broke off unexpectedly. The Gateway's log says why.", "server_error", null, "internal_error"));
-            await WriteEventAsync(context, failure, OpenAiJson.Default.ErrorBody);
+            await WriteEventAsync(context, failure, OpenAiJson.Plain.ErrorBody);
         }
     }
 
@@ -105,7 +105,7 @@ internal sealed partial class CompletionsEndpoint(
     {
         var writer = context.Response.BodyWriter;
         writer.Write("data: "u8);
-        await using (var json = new Utf8JsonWriter(writer))
+        await using (var json = new Utf8JsonWriter(writer, new JsonWriterOptions { Encoder = OpenAiJson.Plain.Options.Encoder }))
         {
             JsonSerializer.Serialize(json, value, type);
         }

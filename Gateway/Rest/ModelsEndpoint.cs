@@ -6,13 +6,13 @@ namespace LlmPipeline.Gateway.Rest;
 internal sealed class ModelsEndpoint(ModelCatalogue catalogue)
 {
     public IResult List() => Results.Json(
-        new ModelListBody("list", [.. catalogue.List().Select(BodyOf)]), OpenAiJson.Default.ModelListBody);
+        new ModelListBody("list", [.. catalogue.List().Select(BodyOf)]), OpenAiJson.Plain.ModelListBody);
 
     public async Task GetAsync(HttpContext context, string id)
     {
         if (catalogue.Find(id) is { } version)
         {
-            await context.Response.WriteAsJsonAsync(BodyOf(version), OpenAiJson.Default.ModelBody, contentType: null, context.RequestAborted);
+            await context.Response.WriteAsJsonAsync(BodyOf(version), OpenAiJson.Plain.ModelBody, contentType: null, context.RequestAborted);
         }
         else
         {

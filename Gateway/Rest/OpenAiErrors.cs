@@ -34,7 +34,7 @@ internal static class OpenAiErrors
     {
         context.Response.StatusCode = status;
         context.Response.ContentType = "application/json";
-        await JsonSerializer.SerializeAsync(context.Response.Body, body, OpenAiJson.Default.ErrorBody, context.RequestAborted);
+        await JsonSerializer.SerializeAsync(context.Response.Body, body, OpenAiJson.Plain.ErrorBody, context.RequestAborted);
     }
 
     private static (int Status, string Type, string? Code) CodesOf(GatewayException exception) => exception.Kind switch

@@ -1,3 +1,5 @@
+using System.Text.Encodings.Web;
+using System.Text.Json;
 using System.Text.Json.Serialization;
 
 namespace LlmPipeline.Gateway.Rest;
@@ -33,9 +35,16 @@ internal sealed record ErrorBody(ErrorDetails Error);
 
 internal sealed record ErrorDetails(string Message, string Type, string? Param, string? Code);
 
-[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower)]
 [JsonSerializable(typeof(CompletionBody))]
 [JsonSerializable(typeof(ModelBody))]
 [JsonSerializable(typeof(ModelListBody))]
 [JsonSerializable(typeof(ErrorBody))]
-internal sealed partial class OpenAiJson : JsonSerializerContext;
+internal sealed partial class OpenAiJson : JsonSerializerContext
+{
+    /// <summary>Text as it is: only what JSON itself needs is escaped, since the answers are never part of a page.</summary>
+    public static readonly OpenAiJson Plain = new(new JsonSerializerOptions
+    {
+        PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower,
+        Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
+    });
+}

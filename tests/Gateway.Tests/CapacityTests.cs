@@ -4,6 +4,8 @@ using System.Text;
 using System.Text.Json.Nodes;
 using LlmPipeline.Fakes;
 using LlmPipeline.Gateway.Engine;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Hosting;
 
 namespace LlmPipeline.Gateway.Tests;
 
@@ -118,9 +120,9 @@ public sealed class CapacityTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task ThreeHundredStreamsAtOnceAreAnsweredOrToldToRetry()
+    public async Task AThousandStreamsAtOnceAreAnsweredOrToldToRetry()
     {
-        var answers = await Task.WhenAll(Enumerable.Range(0, 300).Select(async i =>
+        var answers = await Task.WhenAll(Enumerable.Range(0, 1000).Select(async i =>
         {
             using var content = new StringContent($$"""{"model": "tiny", "prompt": "a", "stream": true, "max_tokens": 5, "seed": {{i}}}""", Encoding.UTF8, "application/json");
             using var response = await _gateway.Http.PostAsync("/v1/completions", content);
@@ -130,6 +132,15 @@ public sealed class CapacityTests : IAsyncLifetime
         Assert.Contains(HttpStatusCode.OK, answers);
         Assert.All(answers, status => Assert.True(status is HttpStatusCode.OK or HttpStatusCode.TooManyRequests, $"{status}"));
         await UntilFreeAsync();
+    }
+
+    [Fact]
+    public async Task AnAnswerThatIsNearlyDoneIsFinishedWhenTheProcessIsToldToStop()
+    {
+        await using var running = await BeginAsync(maxTokens: 200);
+        await FirstPieceOf(running);
+        _gateway.Services.GetRequiredService<IHostApplicationLifetime>().StopApplication();
+        Assert.Equal(200, (await EndOf(running)).CompletionTokens);
     }
 
     [Fact]

@@ -136,6 +136,26 @@ public sealed class CompletionsTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task CharactersOfSeveralTokensComeWholeAndAStopTextMayBeginInTheMiddleOfThem()
+    {
+        await TinyModel.PublishAsync(_storage.Path, "bytes", says: "ab\u00e9\u4e2dcd", inBytes: true);
+        await _gateway.RefreshAsync();
+        const string Request = """{"model": "bytes", "prompt": "a", "max_tokens": 27""";
+        var answer = await CompleteAsync(Request + "}");
+        Assert.Equal(string.Concat(Enumerable.Repeat("ab\u00e9\u4e2dcd", 3)), TextOf(answer));
+        Assert.Equal(27, (int?)answer["usage"]!["completion_tokens"]);
+
+        var events = await StreamAsync(Request + """, "stream": true}""");
+        var pieces = events[..^1].Select(e => TextOf(JsonNode.Parse(e)!)).ToArray();
+        Assert.Equal(TextOf(answer), string.Concat(pieces));
+        Assert.All(pieces, p => Assert.True(p.Length <= 1));
+
+        Assert.Equal("ab\u00e9", TextOf(await CompleteAsync(Request + """, "stop": "\u4e2dc"}""")));
+        Assert.Equal("ab", TextOf(await CompleteAsync("""{"model": "bytes", "prompt": "a", "max_tokens": 2}""")));
+        Assert.Equal("ab\ufffd", TextOf(await CompleteAsync("""{"model": "bytes", "prompt": "a", "max_tokens": 3}""")));
+    }
+
+    [Fact]
     public async Task EchoPutsThePromptFirst()
     {
         var answer = await CompleteAsync("""{"model": "tiny", "prompt": "the cat", "max_tokens": 2, "echo": true}""");

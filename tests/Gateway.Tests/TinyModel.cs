@@ -20,13 +20,14 @@ internal static class TinyModel
     /// <param name="model">Id of the model.</param>
     /// <param name="version">Counted from 1.</param>
     /// <param name="says">The text that it says over and over (where it begins depends on the prompt's length); null: random text without end.</param>
+    /// <param name="inBytes">Every byte of UTF-8 is a token, instead of every character.</param>
     /// <param name="ends">Says nothing: the end-of-text id comes first.</param>
     /// <param name="properties">Of the manifest.</param>
     public static async Task PublishAsync(
-        string storage, string model = "tiny", int version = 1, string? says = null, bool ends = false, JsonObject? properties = null)
+        string storage, string model = "tiny", int version = 1, string? says = null, bool inBytes = false, bool ends = false, JsonObject? properties = null)
     {
         TorchRuntime.Initialize();
-        var tokenizer = CreateTokenizer();
+        ITokenizer tokenizer = inBytes ? BpeTrainer.Train([Alphabet], 257) : CharacterTokenizer.Create(Alphabet.EnumerateRunes());
         var size = says is null ? 32 : 128;
         var config = new ModelConfig
         {
@@ -89,6 +90,4 @@ internal static class TinyModel
         var view = network.Parameters.Views.Single(v => v.Name == name);
         return network.Parameters.Values.Slice(view.Offset, view.Length);
     }
-
-    private static ITokenizer CreateTokenizer() => CharacterTokenizer.Create(Alphabet.EnumerateRunes());
 }
