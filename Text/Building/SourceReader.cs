@@ -21,7 +21,7 @@ internal sealed class SourceReader(DatasetRecipe recipe, int degree, BuildProgre
     /// <exception cref="TextSourceException">A file is broken, or there is no text at all.</exception>
     public async Task ReadAsync(IReadOnlyList<SourceFile> files, DocumentSpool spool, CancellationToken cancellationToken)
     {
-        progress.TotalSourceBytes = files.Sum(f => f.Length);
+        progress.Plan(files);
         var cleaned = files.SelectMany(PieceReader.Read).ToAsyncEnumerable()
             .SelectOrdered(piece => (piece.DiskBytes, Documents: _parser.Parse(piece)), degree, cancellationToken)
             .Select(parsed => (parsed.DiskBytes, Texts: parsed.Documents.Select(WithoutSeenMembers).OfType<string>().ToList()))

@@ -116,7 +116,7 @@ public sealed class RestartTests : IDisposable
         var random = new Random(1);
         using (var writer = new StreamWriter(path))
         {
-            for (var i = 0; i < 60_000; i++)
+            for (var i = 0; i < 40_000; i++)
             {
                 writer.Write($"{{\"text\":\"document {i}:");
                 for (var word = 0; word < 40; word++)
