@@ -38,11 +38,8 @@ internal static class GradientNorm
             high += b * b;
         }
 
-        var sum = 0.0;
-        for (var lane = 0; lane < 4; lane++)
-        {
-            sum += low[lane] + high[lane];
-        }
+        var lanes = low + high;
+        var sum = lanes[0] + lanes[1] + lanes[2] + lanes[3];
 
         for (; i < values.Length; i++)
         {
