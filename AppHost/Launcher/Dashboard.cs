@@ -26,7 +26,7 @@ internal sealed class Dashboard : IDisposable
     public string OtlpEndpoint { get; }
 
     /// <summary>Starts the dashboard; null where there is no Aspire CLI. It takes some seconds to answer, and nobody waits for it.</summary>
-    public static Dashboard? Start(Terminal terminal)
+    public static Dashboard? Start(Terminal terminal, Guardian guardian)
     {
         if (FindCli() is not { } cli)
         {
@@ -41,7 +41,8 @@ internal sealed class Dashboard : IDisposable
             Environment.CurrentDirectory,
             // The AppHost's launch profile is not the dashboard's.
             [new("ASPNETCORE_URLS", null), new("ASPNETCORE_ENVIRONMENT", null), new("DOTNET_ENVIRONMENT", null)],
-            _ => { });
+            _ => { },
+            guardian);
         var dashboard = new Dashboard(process, url, otlp);
         _ = dashboard.ReportEndAsync(terminal);
         return dashboard;

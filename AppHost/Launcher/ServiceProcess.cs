@@ -29,12 +29,14 @@ internal sealed class ServiceProcess : IDisposable
     /// <param name="workingDirectory">The process's working directory.</param>
     /// <param name="environment">Variables over those of this process; a null value removes one.</param>
     /// <param name="onLine">Gets the lines it writes; null gives it this process's console.</param>
+    /// <param name="guardian">Ends the process when this one is killed; null for a program that watches for that itself.</param>
     /// <exception cref="LauncherException">The program cannot be started.</exception>
     public static ServiceProcess Start(
         IReadOnlyList<string> command,
         string workingDirectory,
         IEnumerable<KeyValuePair<string, string?>> environment,
-        Action<string>? onLine)
+        Action<string>? onLine,
+        Guardian? guardian)
     {
         var start = new ProcessStartInfo(command[0], command.Skip(1))
         {
@@ -51,6 +53,7 @@ internal sealed class ServiceProcess : IDisposable
         try
         {
             var service = new ServiceProcess(Process.Start(start)!);
+            guardian?.Guard(service._process);
             if (onLine is not null)
             {
                 service.ReadLines(onLine);
@@ -100,8 +103,8 @@ internal sealed class ServiceProcess : IDisposable
     private static Task ExitOf(Process process)
     {
         var exited = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
-        process.EnableRaisingEvents = true;
         process.Exited += (_, _) => exited.TrySetResult();
+        process.EnableRaisingEvents = true;
         if (process.HasExited)
         {
             exited.TrySetResult();

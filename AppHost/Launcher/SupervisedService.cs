@@ -5,7 +5,8 @@ namespace LlmPipeline.AppHost.Launcher;
 
 /// <summary>A resource's life: wait for others, start, become ready, and start again after a crash.</summary>
 internal sealed class SupervisedService(
-    ProcessResource resource, LauncherSettings settings, Terminal terminal, HttpClient health, Func<string?> otlpEndpoint) : IDisposable
+    ProcessResource resource, LauncherSettings settings, Terminal terminal, HttpClient health, Guardian guardian, Func<string?> otlpEndpoint)
+    : IDisposable
 {
     private static readonly TimeSpan HealthInterval = TimeSpan.FromMilliseconds(200);
     private static readonly TimeSpan StableAfter = TimeSpan.FromSeconds(60);
@@ -88,7 +89,8 @@ internal sealed class SupervisedService(
         [.. resource.Command, .. resource.Arguments],
         resource.WorkingDirectory,
         ServiceEnvironment.Of(resource, settings, otlpEndpoint(), terminal.IsColoured),
-        resource.IsTask ? null : line => terminal.Write(resource.Name, line));
+        resource.IsTask ? null : line => terminal.Write(resource.Name, line),
+        resource is ProjectResource && !resource.IsTask ? null : guardian);
 
     private async Task AwaitHealthAsync(CancellationToken stop)
     {

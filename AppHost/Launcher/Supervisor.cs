@@ -15,6 +15,7 @@ internal sealed class Supervisor : IDisposable
     private readonly StopSignals _signals;
     private readonly Terminal _terminal;
     private readonly HttpClient _health = new() { Timeout = TimeSpan.FromSeconds(2) };
+    private readonly Guardian _guardian = new();
     private readonly Stopwatch _clock = Stopwatch.StartNew();
     private Dashboard? _dashboard;
     private int _exitCode;
@@ -25,7 +26,7 @@ internal sealed class Supervisor : IDisposable
         _signals = signals;
         _terminal = new Terminal(resources.Select(resource => resource.Name.Length).DefaultIfEmpty().Max());
         _services = [.. resources.Select(resource => new SupervisedService(
-            resource, settings, _terminal, _health, () => settings.OtlpEndpoint ?? _dashboard?.OtlpEndpoint))];
+            resource, settings, _terminal, _health, _guardian, () => settings.OtlpEndpoint ?? _dashboard?.OtlpEndpoint))];
     }
 
     /// <summary>Runs until the signals say stop, or a task fails; returns the exit code of the whole.</summary>
@@ -34,7 +35,7 @@ internal sealed class Supervisor : IDisposable
         try
         {
             PortAllocator.Allocate(_services.Select(service => service.Resource));
-            _dashboard = _settings.OtlpEndpoint is null && _settings.AllowsDashboard ? Dashboard.Start(_terminal) : null;
+            _dashboard = _settings.OtlpEndpoint is null && _settings.AllowsDashboard ? Dashboard.Start(_terminal, _guardian) : null;
         }
         catch (LauncherException e)
         {
@@ -55,6 +56,7 @@ internal sealed class Supervisor : IDisposable
         _services.ForEach(service => service.Dispose());
         _dashboard?.Dispose();
         _health.Dispose();
+        _guardian.Dispose();
     }
 
     private async Task RunAsync(SupervisedService service)

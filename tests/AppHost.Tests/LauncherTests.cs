@@ -54,7 +54,7 @@ public sealed class LauncherTests
         await using var launcher = await LauncherProcess.StartAsync(
             "--tree=true", "--store-arguments=--Fake:IgnoreSignals=true", "--back-arguments=--Fake:IgnoreSignals=true", "--front-arguments=--Fake:IgnoreSignals=true");
         var ids = await Task.WhenAll(LauncherProcess.Services.Select(launcher.IdOfAsync));
-        var grandchild = IdIn(await launcher.WaitForLineAsync("child "));
+        var grandchild = IdIn(await launcher.WaitForLineAsync("| child "));
 
         launcher.Signal(signal);
         var duration = await launcher.WaitForExitAsync();
@@ -65,10 +65,11 @@ public sealed class LauncherTests
     }
 
     [Fact]
-    public async Task ServicesEndWithinTenSecondsWhenTheLauncherIsKilled()
+    public async Task EverythingEndsWithinTenSecondsWhenTheLauncherIsKilled()
     {
-        await using var launcher = await LauncherProcess.StartAsync("--front-arguments=--Fake:IgnoreSignals=true");
-        var ids = await Task.WhenAll(LauncherProcess.Services.Select(launcher.IdOfAsync));
+        await using var launcher = await LauncherProcess.StartAsync("--front-arguments=--Fake:IgnoreSignals=true", "--plain=true");
+        var services = await Task.WhenAll(LauncherProcess.Services.Select(launcher.IdOfAsync));
+        int[] ids = [.. services, IdIn(await launcher.WaitForLineAsync("| plain "))];
 
         launcher.Signal("KILL");
 

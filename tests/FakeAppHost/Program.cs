@@ -23,6 +23,11 @@ if (builder.Configuration["tree"] is not null)
     builder.AddExecutable("tree", "sh", ".", "-c", "trap '' TERM INT; sleep 1000 & echo child $!; wait; wait");
 }
 
+if (builder.Configuration["plain"] is not null)
+{
+    builder.AddExecutable("plain", "sh", ".", "-c", "echo plain $$; exec sleep 1000");
+}
+
 await builder.Build().RunAsync();
 
 IResourceBuilder<ProjectResource> AddService(string name, string? arguments, int? port = null) => builder.AddProject<Projects.FakeService>(name)
