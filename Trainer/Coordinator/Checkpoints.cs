@@ -1,0 +1,50 @@
+using System.Text.Json.Nodes;
+using LlmPipeline.Storage;
+
+namespace LlmPipeline.Trainer.Coordinator;
+
+/// <summary>A checkpoint whose manifest is committed.</summary>
+/// <param name="Name">Format: <c>runs/{r}/checkpoints/{step}</c>.</param>
+/// <param name="Step">Steps done.</param>
+/// <param name="ValidationLoss">Nats per token, if it was measured at that step.</param>
+internal sealed record CommittedCheckpoint(string Name, long Step, double? ValidationLoss);
+
+/// <summary>What storage knows of the checkpoints of runs: the truth, whatever was reported.</summary>
+internal static class Checkpoints
+{
+    /// <summary>The committed checkpoints of a run, oldest first.</summary>
+    /// <param name="store">Where they lie.</param>
+    /// <param name="run">Format: <c>runs/{r}</c>.</param>
+    /// <param name="cancellationToken">Ends the reading.</param>
+    public static async Task<IReadOnlyList<CommittedCheckpoint>> ListAsync(IBlobStore store, string run, CancellationToken cancellationToken)
+    {
+        var found = new List<CommittedCheckpoint>();
+        await foreach (var blob in store.ListAsync($"{run}/checkpoints/", cancellationToken))
+        {
+            if (blob.Name.Split('/') is [_, _, _, var step, "manifest.json"] && long.TryParse(step, out var number))
+            {
+                found.Add(new CommittedCheckpoint(blob.Name[..blob.Name.LastIndexOf('/')], number, await LossAsync(store, blob.Name, cancellationToken)));
+            }
+        }
+
+        return [.. found.OrderBy(c => c.Step)];
+    }
+
+    /// <summary>The one with the lowest validation loss; of equals the oldest. Null when none was measured.</summary>
+    public static CommittedCheckpoint? Best(IEnumerable<CommittedCheckpoint> checkpoints) =>
+        checkpoints.Where(c => c.ValidationLoss is not null).OrderBy(c => c.ValidationLoss).ThenBy(c => c.Step).FirstOrDefault();
+
+    private static async Task<double?> LossAsync(IBlobStore store, string manifest, CancellationToken cancellationToken)
+    {
+        try
+        {
+            return await store.TryReadManifestAsync(manifest[..manifest.LastIndexOf('/')], cancellationToken) is { } found
+                && found.Properties["validation_loss"] is JsonValue value && value.TryGetValue<double>(out var loss) ? loss : null;
+        }
+        catch (CorruptDirectoryException)
+        {
+            // Whoever loads it gets the error, which names it.
+            return null;
+        }
+    }
+}

@@ -1,0 +1,218 @@
+namespace LlmPipeline.Trainer.Coordinator;
+
+/// <summary>The rules by which epochs begin.</summary>
+internal sealed partial class EpochManager
+{
+    /// <summary>What to do now. Workers that have been silent for too long are lost with this call.</summary>
+    public EpochDecision Decide()
+    {
+        lock (_lock)
+        {
+            return DecideLocked();
+        }
+    }
+
+    private EpochDecision DecideLocked()
+    {
+        var nextLoss = LoseSilent();
+        var decision = _job is null ? Wait("there is no run to train", null)
+            : _epoch is null ? DecideFirst(_job)
+            : DecideNext(_job, _epoch);
+        return decision.Action == EpochAction.Wait ? decision with { Recheck = Sooner(decision.Recheck, nextLoss) } : decision;
+    }
+
+    /// <summary>No epoch yet, of this coordinator and attempt.</summary>
+    private EpochDecision DecideFirst(TrainingJob job)
+    {
+        var candidates = _workers.Values.Where(w => !w.Leaving).ToList();
+        var holders = candidates.Where(w => w.StepOf(job) >= 0).ToList();
+        var missing = job.ExpectedWorkers.Where(id => !_workers.ContainsKey(id)).ToList();
+        if (missing.Count > 0 && Remaining(_jobSince, timings.Recovery) is { } recovery)
+        {
+            return Wait($"workers of before the restart have time to check in ({string.Join(", ", missing)})", recovery);
+        }
+
+        if (_cancel && holders.Count == 0)
+        {
+            return new EpochDecision(EpochAction.Over, "nobody trains the run");
+        }
+
+        var wanted = holders.Count > 0 ? 1 : job.MinWorkers;
+        if (candidates.Count < wanted)
+        {
+            return Wait($"{candidates.Count} of {wanted} workers are there; the run waits", null) with { IsAwaitingWorkers = true };
+        }
+
+        var settled = job.ExpectedWorkers.Count > 0 && missing.Count == 0;
+        if (!settled && JoinQuiet(candidates) is { } quiet)
+        {
+            return Wait("more workers may be joining", quiet);
+        }
+
+        return Form(job, job.ExpectedWorkers.Count > 0 ? "the coordinator was restarted" : "the run begins");
+    }
+
+    /// <summary>There was an epoch: it goes on unless a member is gone, a member says that it broke, or somebody wants to join.</summary>
+    private EpochDecision DecideNext(TrainingJob job, Epoch epoch)
+    {
+        var candidates = _workers.Values.Where(w => !w.Leaving).ToList();
+        var present = epoch.Members.Where(_workers.ContainsKey).Select(id => _workers[id]).ToList();
+        var failed = present.Where(w => w.Failure?.Epoch == epoch.Number).ToList();
+        if (failed.Select(w => w.Failure!.Fatal).FirstOrDefault(f => f is not null) is { } fatal)
+        {
+            return new EpochDecision(EpochAction.Fail, fatal.Message) { Error = fatal };
+        }
+
+        if (failed.Count > 0)
+        {
+            epoch.BrokenAt ??= failed.Min(w => w.LastBeat);
+            if (DecideBroken(epoch, present, failed) is { } wait)
+            {
+                return wait;
+            }
+
+            candidates = [.. _workers.Values.Where(w => !w.Leaving)];
+        }
+
+        var leaving = present.Where(w => w.Leaving).ToList();
+        var broken = failed.Count > 0 || epoch.Lost.Count > 0 || leaving.Count > 0;
+        if (!broken)
+        {
+            return DecideJoin(job, epoch, candidates);
+        }
+
+        if (candidates.Count == 0)
+        {
+            // One that leaves alone writes a checkpoint and reports it: the epoch is still its own.
+            return _cancel && present.Count == 0
+                ? new EpochDecision(EpochAction.Over, "nobody trains the run")
+                : Wait("all workers are gone; the run waits for one", null) with { IsAwaitingWorkers = true };
+        }
+
+        if (_cancel && candidates.All(w => w.StepOf(job) < 0))
+        {
+            return new EpochDecision(EpochAction.Over, "nobody trains the run");
+        }
+
+        if (present.Count == 0 && JoinQuiet(candidates) is { } quiet)
+        {
+            return Wait("more workers may be joining", quiet);
+        }
+
+        if (epoch.BrokenAt is { } brokenAt && Remaining(brokenAt, Backoff()) is { } pause)
+        {
+            return Wait($"epochs break without a step; the next one begins after a pause", pause);
+        }
+
+        var reason = epoch.Lost.Count > 0 ? $"{string.Join(", ", epoch.Lost)} {(epoch.Lost.Count == 1 ? "is" : "are")} lost"
+            : leaving.Count > 0 ? $"{string.Join(", ", leaving.Select(w => w.Id))} left"
+            : $"the epoch before broke ({failed[0].Failure!.Message})";
+        return Form(job, reason);
+    }
+
+    /// <summary>Waits for what the other members say of a failure; who was suspected and stays silent is lost. Null when all is said.</summary>
+    private EpochDecision? DecideBroken(Epoch epoch, List<EpochWorker> present, List<EpochWorker> failed)
+    {
+        var brokenAt = epoch.BrokenAt!.Value;
+        var window = Remaining(brokenAt, timings.FailureWindow);
+        var suspects = failed.Select(w => w.Failure!.SuspectWorkerId).Where(id => id.Length > 0).ToHashSet(StringComparer.Ordinal);
+        TimeSpan? recheck = null;
+        foreach (var member in present.Except(failed))
+        {
+            var suspected = suspects.Contains(member.Id);
+            if (suspected && member.LastBeat > brokenAt && !member.Leaving)
+            {
+                continue;
+            }
+
+            // A killed process has its call closed by the system, and opens none.
+            var silence = member.OpenCalls > 0 ? (TimeSpan?)null : Remaining(member.LastSeen, timings.SuspectSilence);
+            var gone = suspected && member.OpenCalls == 0 && silence is null;
+            if (gone || (suspected && window is null))
+            {
+                var witness = failed.First(w => w.Failure!.SuspectWorkerId == member.Id);
+                Lose(member, $"its connection failed, as {witness.Id} saw it ({witness.Failure!.Message.TrimEnd('.')})");
+            }
+            else if (window is not null)
+            {
+                recheck = Sooner(recheck, suspected ? Sooner(window, silence) : window);
+            }
+        }
+
+        return recheck is null ? null : Wait("the members of a broken epoch have time to check in", recheck);
+    }
+
+    private EpochDecision DecideJoin(TrainingJob job, Epoch epoch, List<EpochWorker> candidates)
+    {
+        var newcomers = candidates.Where(w => !epoch.Members.Contains(w.Id)).ToList();
+        if (newcomers.Count == 0 || _cancel)
+        {
+            return Wait("all is well", null);
+        }
+
+        if (epoch.Members.Count >= job.MaxWorkers)
+        {
+            foreach (var spare in newcomers.Where(w => w.Assignment is not { Epoch: null }))
+            {
+                Assign(spare, null);
+            }
+
+            return Wait("all micro-batches are taken", null);
+        }
+
+        return JoinQuiet(newcomers) is { } quiet
+            ? Wait("more workers may be joining", quiet)
+            : Form(job, $"{string.Join(", ", newcomers.Select(w => w.Id).Take(8))} joined");
+    }
+
+    private EpochDecision Form(TrainingJob job, string reason) =>
+        new(EpochAction.Form, reason) { NeedsOrigin = ChooseMembers(job).All(w => w.StepOf(job) < 0) };
+
+    private static EpochDecision Wait(string reason, TimeSpan? recheck) => new(EpochAction.Wait, reason) { Recheck = recheck };
+
+    /// <summary>Loses workers that are silent for too long; returns when the next one may be.</summary>
+    private TimeSpan? LoseSilent()
+    {
+        TimeSpan? next = null;
+        foreach (var worker in _workers.Values.Where(w => w.OpenCalls == 0).ToList())
+        {
+            if (Remaining(worker.LastSeen, timings.Lost) is { } left)
+            {
+                next = Sooner(next, left);
+            }
+            else if (worker.Leaving)
+            {
+                _workers.Remove(worker.Id);
+                if (_epoch?.Members.Contains(worker.Id) == true)
+                {
+                    _epoch.Lost.Add(worker.Id);
+                    _notices.Add(new WorkerNotice(RunEvents.WorkerLeft, $"{worker.Id} left."));
+                }
+            }
+            else
+            {
+                Lose(worker, $"it sent no heartbeat for {timings.Lost.TotalSeconds:0.#} s");
+            }
+        }
+
+        return next;
+    }
+
+    /// <summary>How long the youngest of some workers is to be waited on, in case others come with it.</summary>
+    private TimeSpan? JoinQuiet(List<EpochWorker> workers) => Remaining(workers.Max(w => w.JoinedAt), timings.JoinDebounce);
+
+    private TimeSpan Backoff()
+    {
+        var pause = _brokenEpochs < 2 ? TimeSpan.Zero : TimeSpan.FromSeconds(0.25 * Math.Pow(2, Math.Min(_brokenEpochs - 2, 10)));
+        return pause < timings.MaxBackoff ? pause : timings.MaxBackoff;
+    }
+
+    /// <summary>What is left of a time span that began at a timestamp; null when nothing is.</summary>
+    private TimeSpan? Remaining(long since, TimeSpan span)
+    {
+        var left = span - time.GetElapsedTime(since);
+        return left > TimeSpan.Zero ? left : null;
+    }
+
+    private static TimeSpan? Sooner(TimeSpan? a, TimeSpan? b) => a is null ? b : b is null || a < b ? a : b;
+}

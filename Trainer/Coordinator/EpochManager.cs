@@ -1,0 +1,341 @@
+using LlmPipeline.Workers.V1;
+
+namespace LlmPipeline.Trainer.Coordinator;
+
+/// <summary>
+/// Membership: who is there, who steps together, and when that has to change. No I/O and no timers: heartbeats come in, and
+/// whoever drives it asks <see cref="Decide"/> after each <see cref="Changed"/>.
+/// </summary>
+internal sealed partial class EpochManager(TimeProvider time, EpochTimings timings)
+{
+    private readonly Lock _lock = new();
+    private readonly Signal _changed = new();
+    private readonly Dictionary<string, EpochWorker> _workers = new(StringComparer.Ordinal);
+    private readonly List<WorkerNotice> _notices = [];
+    private bool _open;
+    private long _version;
+    private TrainingJob? _job;
+    private long _jobSince;
+    private bool _cancel;
+    private Epoch? _epoch;
+    private int _brokenEpochs;
+
+    /// <summary>Completes when something changed that <see cref="Decide"/> looks at.</summary>
+    public Task Changed => _changed.Next;
+
+    /// <summary>Workers that are there.</summary>
+    public int WorkerCount
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return _workers.Count;
+            }
+        }
+    }
+
+    /// <summary>Sets where versions of assignments begin. Workers are told nothing before the first <see cref="SetJob"/>.</summary>
+    /// <param name="incarnation">A number that no earlier coordinator had; versions of assignments grow from it.</param>
+    public void Open(long incarnation)
+    {
+        lock (_lock)
+        {
+            _version = incarnation << 24;
+        }
+    }
+
+    /// <summary>Sets what is to be trained; null releases the workers.</summary>
+    public void SetJob(TrainingJob? job)
+    {
+        lock (_lock)
+        {
+            (_job, _jobSince, _cancel, _epoch, _brokenEpochs) = (job, time.GetTimestamp(), false, null, 0);
+            _notices.Clear();
+            _open = true;
+            ReleaseIdle();
+        }
+
+        _changed.Set();
+    }
+
+    /// <summary>Asks the members to stop after their present step and to write a checkpoint.</summary>
+    public void Cancel()
+    {
+        lock (_lock)
+        {
+            if (_job is null || _cancel)
+            {
+                return;
+            }
+
+            _cancel = true;
+            foreach (var member in _epoch?.Members ?? [])
+            {
+                if (_workers.TryGetValue(member, out var worker) && worker.Assignment?.Epoch is { } plan && plan.Epoch == _epoch!.Number)
+                {
+                    plan = plan.Clone();
+                    plan.Cancel = true;
+                    Assign(worker, plan);
+                }
+            }
+        }
+
+        _changed.Set();
+    }
+
+    /// <summary>Takes a heartbeat; the ticket holds the answer and has to be disposed when the call ends.</summary>
+    public HeartbeatTicket Enter(HeartbeatRequest request)
+    {
+        HeartbeatTicket ticket;
+        lock (_lock)
+        {
+            var now = time.GetTimestamp();
+            if (!_workers.TryGetValue(request.WorkerId, out var worker))
+            {
+                worker = new EpochWorker(request.WorkerId, now);
+                _workers.Add(request.WorkerId, worker);
+                foreach (var old in _workers.Values.Where(w => w.Id != request.WorkerId && w.Address == request.Address).ToList())
+                {
+                    Lose(old, $"{request.WorkerId} was started in its place, at {request.Address}");
+                }
+            }
+
+            worker.Beat(request, now);
+            if (worker.Assignment is null)
+            {
+                ReleaseIdle();
+            }
+
+            ticket = new HeartbeatTicket(this, worker);
+        }
+
+        _changed.Set();
+        return ticket;
+    }
+
+    /// <summary>Whether a report of this epoch and worker counts.</summary>
+    public bool Accepts(string run, long epoch, string workerId)
+    {
+        lock (_lock)
+        {
+            return _job?.Run == run && _epoch?.Number == epoch && _epoch.Members.Contains(workerId);
+        }
+    }
+
+    /// <summary>Steps were done: the present epoch works.</summary>
+    public void Progressed()
+    {
+        lock (_lock)
+        {
+            _brokenEpochs = 0;
+        }
+    }
+
+    /// <summary>What happened to workers since the last call.</summary>
+    public IReadOnlyList<WorkerNotice> TakeNotices()
+    {
+        lock (_lock)
+        {
+            WorkerNotice[] taken = [.. _notices];
+            _notices.Clear();
+            return taken;
+        }
+    }
+
+    /// <summary>Begins an epoch; null when that is not due any more, or <paramref name="origin"/> is needed and missing.</summary>
+    /// <param name="number">Its number, larger than any before.</param>
+    /// <param name="origin">Where it begins when nobody holds state.</param>
+    public EpochStart? Begin(long number, EpochOrigin? origin)
+    {
+        lock (_lock)
+        {
+            var decision = DecideLocked();
+            if (decision.Action != EpochAction.Form || (decision.NeedsOrigin && origin is null))
+            {
+                return null;
+            }
+
+            var job = _job!;
+            var members = ChooseMembers(job);
+            var source = SourceOf(members, job);
+            foreach (var newcomer in members.Where(m => _epoch?.Members.Contains(m.Id) != true && !job.ExpectedWorkers.Contains(m.Id)))
+            {
+                _notices.Add(new WorkerNotice(RunEvents.WorkerJoined, $"{newcomer.Id} ({newcomer.Device}) joined."));
+            }
+
+            var startStep = source >= 0 ? members[source].StepOf(job) : origin!.Step;
+            var plan = new EpochPlan
+            {
+                Epoch = number,
+                Run = job.Run,
+                Attempt = job.Attempt,
+                Spec = job.Spec,
+                Dataset = job.Dataset,
+                SourceRank = source,
+                StartStep = startStep,
+                Checkpoint = source >= 0 ? "" : origin!.Checkpoint,
+                Cancel = _cancel,
+                Traceparent = job.Traceparent,
+                Members = { members.Select(m => new EpochMember { WorkerId = m.Id, Address = m.Address }) },
+            };
+            _brokenEpochs = _epoch?.BrokenAt is null ? 0 : _brokenEpochs + 1;
+            _epoch = new Epoch(number, [.. members.Select(m => m.Id)], time.GetTimestamp());
+            foreach (var worker in _workers.Values)
+            {
+                var rank = members.IndexOf(worker);
+                if (rank >= 0)
+                {
+                    var own = plan.Clone();
+                    own.Rank = rank;
+                    Assign(worker, own);
+                }
+                else if (worker.Assignment is not { Epoch: null })
+                {
+                    Assign(worker, null);
+                }
+            }
+
+            return new EpochStart(number, [.. members.Select((m, rank) => m.ToRecord(rank))], decision.Reason, startStep, source < 0);
+        }
+    }
+
+    private static int SourceOf(List<EpochWorker> members, TrainingJob job)
+    {
+        var best = -1;
+        for (var rank = 0; rank < members.Count; rank++)
+        {
+            if (members[rank].StepOf(job) > (best < 0 ? -1 : members[best].StepOf(job)))
+            {
+                best = rank;
+            }
+        }
+
+        return best;
+    }
+
+    /// <summary>Survivors in their order, then those known from before a restart, then the others by state and time of joining.</summary>
+    private List<EpochWorker> ChooseMembers(TrainingJob job) =>
+    [
+        .. _workers.Values.Where(w => !w.Leaving)
+            .OrderBy(w => IndexOf(_epoch?.Members ?? [], w.Id))
+            .ThenBy(w => IndexOf(job.ExpectedWorkers, w.Id))
+            .ThenByDescending(w => w.StepOf(job))
+            .ThenBy(w => w.JoinedAt)
+            .ThenBy(w => w.Id, StringComparer.Ordinal)
+            .Take(job.MaxWorkers),
+    ];
+
+    private static int IndexOf(IReadOnlyList<string> ids, string id)
+    {
+        for (var i = 0; i < ids.Count; i++)
+        {
+            if (ids[i] == id)
+            {
+                return i;
+            }
+        }
+
+        return int.MaxValue;
+    }
+
+    private void ReleaseIdle()
+    {
+        if (!_open || _job is not null)
+        {
+            return;
+        }
+
+        foreach (var worker in _workers.Values.Where(w => w.Assignment is not { Epoch: null }))
+        {
+            Assign(worker, null);
+        }
+    }
+
+    private void Assign(EpochWorker worker, EpochPlan? plan) => worker.Assign(new Assignment { Version = ++_version, Epoch = plan });
+
+    private void Lose(EpochWorker worker, string cause)
+    {
+        _workers.Remove(worker.Id);
+        if (_epoch?.Members.Contains(worker.Id) == true)
+        {
+            _notices.Add(new WorkerNotice(RunEvents.WorkerLost, $"{worker.Id} is lost: {cause}."));
+            _epoch.Lost.Add(worker.Id);
+        }
+    }
+
+    private void End(EpochWorker worker)
+    {
+        lock (_lock)
+        {
+            worker.EndBeat(time.GetTimestamp());
+            if (worker is { Leaving: true, OpenCalls: 0 } && _epoch?.Members.Contains(worker.Id) != true)
+            {
+                _workers.Remove(worker.Id);
+            }
+        }
+
+        _changed.Set();
+    }
+
+    /// <summary>The present epoch.</summary>
+    private sealed class Epoch(long number, IReadOnlyList<string> members, long formedAt)
+    {
+        public long Number => number;
+
+        public IReadOnlyList<string> Members => members;
+
+        public long FormedAt => formedAt;
+
+        /// <summary>When the first member reported its failure (timestamp).</summary>
+        public long? BrokenAt { get; set; }
+
+        /// <summary>Members that are gone.</summary>
+        public HashSet<string> Lost { get; } = new(StringComparer.Ordinal);
+    }
+
+    /// <summary>A heartbeat that is being held.</summary>
+    internal sealed class HeartbeatTicket(EpochManager manager, EpochWorker worker) : IDisposable
+    {
+        /// <summary>The assignment as soon as it differs from the one that the worker has seen; whatever there is when the wait ends.</summary>
+        public async Task<Assignment?> WaitAsync(long seen, TimeSpan wait, CancellationToken cancellationToken)
+        {
+            var start = manager.TimeStamp();
+            while (true)
+            {
+                var (assignment, changed) = Current();
+                var left = wait - manager.Since(start);
+                if ((assignment is not null && assignment.Version != seen) || left <= TimeSpan.Zero || cancellationToken.IsCancellationRequested)
+                {
+                    return assignment;
+                }
+
+                try
+                {
+                    await changed.WaitAsync(left, manager.Clock, cancellationToken);
+                }
+                catch (Exception exception) when (exception is TimeoutException or OperationCanceledException)
+                {
+                    return Current().Assignment;
+                }
+            }
+        }
+
+        /// <inheritdoc/>
+        public void Dispose() => manager.End(worker);
+
+        private (Assignment? Assignment, Task Changed) Current()
+        {
+            lock (manager._lock)
+            {
+                return (worker.Assignment, worker.Changed);
+            }
+        }
+    }
+
+    private TimeProvider Clock => time;
+
+    private long TimeStamp() => time.GetTimestamp();
+
+    private TimeSpan Since(long timestamp) => time.GetElapsedTime(timestamp);
+}

@@ -1,0 +1,71 @@
+using LlmPipeline.Runs.V1;
+using LlmPipeline.Workers.V1;
+
+namespace LlmPipeline.Trainer.Coordinator;
+
+/// <summary>A worker, as its heartbeats tell. Guarded by the lock of <see cref="EpochManager"/>.</summary>
+internal sealed class EpochWorker(string id, long joinedAt)
+{
+    private TaskCompletionSource _changed = New();
+
+    public string Id => id;
+
+    /// <summary>When its first heartbeat came (timestamp).</summary>
+    public long JoinedAt => joinedAt;
+
+    public string Address { get; private set; } = "";
+
+    public string Device { get; private set; } = "";
+
+    public WorkerState? State { get; private set; }
+
+    public EpochFailure? Failure { get; private set; }
+
+    public bool Leaving { get; private set; }
+
+    /// <summary>When its newest heartbeat came (timestamp).</summary>
+    public long LastBeat { get; private set; }
+
+    /// <summary>When it was last heard of: a heartbeat, or the end of one (timestamp).</summary>
+    public long LastSeen { get; private set; }
+
+    /// <summary>Heartbeats that are being held.</summary>
+    public int OpenCalls { get; private set; }
+
+    /// <summary>What it was told to do; null while that is not decided.</summary>
+    public Assignment? Assignment { get; private set; }
+
+    /// <summary>Completes when <see cref="Assignment"/> changes.</summary>
+    public Task Changed => _changed.Task;
+
+    /// <summary>A heartbeat came.</summary>
+    public void Beat(HeartbeatRequest request, long now)
+    {
+        (Address, Device, State, Failure, Leaving) = (request.Address, request.Device, request.State, request.Failure, request.Leaving);
+        LastBeat = LastSeen = now;
+        OpenCalls++;
+    }
+
+    /// <summary>A heartbeat was answered, or broke off.</summary>
+    public void EndBeat(long now)
+    {
+        OpenCalls--;
+        LastSeen = now;
+    }
+
+    /// <summary>Tells it something new.</summary>
+    public void Assign(Assignment assignment)
+    {
+        Assignment = assignment;
+        var changed = _changed;
+        _changed = New();
+        changed.SetResult();
+    }
+
+    /// <summary>Steps done in the state it holds of a run; -1 when it holds none.</summary>
+    public long StepOf(TrainingJob job) => State is { } state && state.Run == job.Run && state.Attempt == job.Attempt ? state.Step : -1;
+
+    public RunWorker ToRecord(int rank) => new() { WorkerId = id, Device = Device, Rank = rank };
+
+    private static TaskCompletionSource New() => new(TaskCreationOptions.RunContinuationsAsynchronously);
+}

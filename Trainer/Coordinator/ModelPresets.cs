@@ -1,0 +1,22 @@
+using LlmPipeline.Runs.V1;
+
+namespace LlmPipeline.Trainer.Coordinator;
+
+/// <summary>The networks that a spec can name.</summary>
+internal static class ModelPresets
+{
+    /// <summary>The preset of a spec that names none.</summary>
+    public const string Default = "gpt-tiny";
+
+    /// <summary>All presets by name.</summary>
+    public static readonly IReadOnlyDictionary<string, ModelSpec> All = new Dictionary<string, ModelSpec>(StringComparer.Ordinal)
+    {
+        ["gpt-nano"] = Gpt(layers: 3, width: 128, heads: 4, context: 64),
+        ["gpt-tiny"] = Gpt(layers: 4, width: 192, heads: 6, context: 128),
+        ["gpt-small"] = Gpt(layers: 6, width: 384, heads: 6, context: 256),
+        ["gpt2"] = Gpt(layers: 12, width: 768, heads: 12, context: 1024),
+    };
+
+    private static ModelSpec Gpt(int layers, int width, int heads, int context) =>
+        new() { Architecture = "gpt2", Layers = layers, Width = width, Heads = heads, Context = context, Dropout = 0, Bias = true };
+}

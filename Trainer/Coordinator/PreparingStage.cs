@@ -1,0 +1,96 @@
+using Grpc.Core;
+using LlmPipeline.Datasets.V1;
+using LlmPipeline.Runs.V1;
+using LlmPipeline.ServiceDefaults;
+
+namespace LlmPipeline.Trainer.Coordinator;
+
+/// <summary>PREPARING: the dataset is made, or found, by the Preprocessor.</summary>
+internal sealed class PreparingStage(DatasetService.DatasetServiceClient datasets, RunCatalog runs)
+{
+    /// <summary>Returns the dataset when it is ready.</summary>
+    /// <exception cref="StageFailedException">It cannot be made, or does not suffice for the spec.</exception>
+    public async Task<Dataset> RunAsync(string id, Run run, ServiceCall preprocessor, CancellationToken cancellationToken)
+    {
+        using var activity = RunTrace.Start("run preparing", run);
+        var dataset = await preprocessor.RunAsync(token => CreateAsync(run.Spec, token), cancellationToken);
+        activity?.SetTag("dataset", dataset.Name);
+        while (dataset.State is not (Dataset.Types.State.Ready or Dataset.Types.State.Failed))
+        {
+            dataset = await preprocessor.RunAsync(token => WatchAsync(id, dataset, preprocessor, token), cancellationToken);
+        }
+
+        if (dataset.State == Dataset.Types.State.Failed)
+        {
+            throw new StageFailedException(dataset.Error?.Reason ?? ErrorReasons.Internal, dataset.Error?.Message ?? $"'{dataset.Name}' could not be made.");
+        }
+
+        Check(run.Spec, dataset);
+        return dataset;
+    }
+
+    private async Task<Dataset> CreateAsync(RunSpec spec, CancellationToken cancellationToken)
+    {
+        if (spec.HasDatasetName)
+        {
+            return (await datasets.GetDatasetAsync(
+                new GetDatasetRequest { Name = spec.DatasetName }, deadline: ServiceCall.Deadline, cancellationToken: cancellationToken)).Dataset;
+        }
+
+        return (await datasets.CreateDatasetAsync(
+            new CreateDatasetRequest { Spec = spec.Dataset }, deadline: ServiceCall.Deadline, cancellationToken: cancellationToken)).Dataset;
+    }
+
+    private async Task<Dataset> WatchAsync(string id, Dataset dataset, ServiceCall preprocessor, CancellationToken cancellationToken)
+    {
+        using var call = datasets.WatchDataset(new WatchDatasetRequest { Name = dataset.Name }, cancellationToken: cancellationToken);
+        await foreach (var message in call.ResponseStream.ReadAllAsync(cancellationToken))
+        {
+            dataset = message.Dataset;
+            await preprocessor.AnsweredAsync();
+            await runs.Records.UpdateAsync(id, run => Mirror(run.Progress, dataset.Progress), durable: false, cancellationToken);
+        }
+
+        return dataset;
+    }
+
+    private static bool Mirror(RunProgress progress, DatasetProgress? made)
+    {
+        if (made is null || (progress.Fraction.Equals(made.Fraction) && progress.HasRemainingSeconds == made.HasRemainingSeconds
+            && progress.RemainingSeconds.Equals(made.RemainingSeconds)))
+        {
+            return false;
+        }
+
+        progress.Fraction = made.Fraction;
+        if (made.HasRemainingSeconds)
+        {
+            progress.RemainingSeconds = made.RemainingSeconds;
+        }
+        else
+        {
+            progress.ClearRemainingSeconds();
+        }
+
+        return true;
+    }
+
+    /// <summary>Better now than after an hour of training.</summary>
+    private static void Check(RunSpec spec, Dataset dataset)
+    {
+        var train = Tokens(dataset, "train");
+        if (train <= spec.Model.Context)
+        {
+            throw new StageFailedException(ErrorReasons.SourceEmpty,
+                $"'{dataset.Name}' has {train} tokens to train on, but a sample needs {spec.Model.Context + 1}. Give more text, or a smaller model.context.");
+        }
+
+        if (Tokens(dataset, spec.Evaluation.Split) < 2)
+        {
+            throw new StageFailedException(ErrorReasons.InvalidSpec,
+                $"'{dataset.Name}' has no {spec.Evaluation.Split} split, which evaluation.split asks for. Set dataset.split.{spec.Evaluation.Split}_fraction above 0, or measure another split.");
+        }
+    }
+
+    private static long Tokens(Dataset dataset, string split) => dataset.Splits.FirstOrDefault(s => s.Split == split)?.TokenCount ?? 0;
+}

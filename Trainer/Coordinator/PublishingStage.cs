@@ -1,0 +1,151 @@
+using System.Globalization;
+using System.Reflection;
+using System.Text.Json.Nodes;
+using LlmPipeline.Models;
+using LlmPipeline.Runs.V1;
+using LlmPipeline.ServiceDefaults;
+using LlmPipeline.Storage;
+
+namespace LlmPipeline.Trainer.Coordinator;
+
+/// <summary>PUBLISHING: the measured checkpoint's model becomes the next version of its model, with its lineage.</summary>
+internal sealed class PublishingStage(IBlobStore store, TimeProvider time)
+{
+    private const string ManifestSuffix = "/manifest.json";
+
+    private static readonly string[] Files =
+        [ModelDirectory.ConfigFile, ModelDirectory.WeightsFile, ModelDirectory.TokenizerFile, ModelDirectory.GenerationConfigFile];
+
+    /// <summary>Returns the version's name: <c>models/{m}/versions/{v}</c>. Done again, it finds the version it made.</summary>
+    /// <exception cref="StageFailedException">The checkpoint is gone or damaged.</exception>
+    public async Task<string> RunAsync(Run run, CancellationToken cancellationToken)
+    {
+        using var activity = RunTrace.Start("run publishing", run);
+        var checkpoint = EvaluatingStage.Chosen(run);
+        var model = $"models/{run.Spec.Publish.ModelId}";
+        var (versions, mine) = await VersionsAsync(model, run, checkpoint, cancellationToken);
+        if (mine is not null)
+        {
+            return mine;
+        }
+
+        string folder;
+        try
+        {
+            folder = await store.GetVerifiedLocalDirectoryAsync(checkpoint, cancellationToken);
+        }
+        catch (Exception exception) when (exception is BlobNotFoundException or CorruptDirectoryException)
+        {
+            throw new StageFailedException(ErrorReasons.CorruptData, $"{exception.Message} Resume the run from another checkpoint.", exception);
+        }
+
+        var lineage = await LineageAsync(run, checkpoint, folder, cancellationToken);
+        for (var version = versions + 1; ; version++)
+        {
+            var name = string.Create(CultureInfo.InvariantCulture, $"{model}/versions/{version}");
+            try
+            {
+                var directory = store.CreateDirectory(name);
+                foreach (var file in Files)
+                {
+                    await directory.WriteAsync(file, (stream, token) => CopyAsync(Path.Combine(folder, file), stream, token), cancellationToken);
+                }
+
+                await directory.CommitAsync(lineage, BlobCondition.NotExists, cancellationToken);
+                activity?.SetTag("model", name);
+                return name;
+            }
+            catch (BlobConditionException)
+            {
+                // Somebody else published this version in the meantime.
+            }
+        }
+    }
+
+    private async Task<(int Last, string? Mine)> VersionsAsync(string model, Run run, string checkpoint, CancellationToken cancellationToken)
+    {
+        var last = 0;
+        await foreach (var blob in store.ListAsync($"{model}/versions/", cancellationToken))
+        {
+            if (!blob.Name.EndsWith(ManifestSuffix, StringComparison.Ordinal)
+                || blob.Name.Split('/') is not [_, _, _, var text, _] || !int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var version))
+            {
+                continue;
+            }
+
+            last = Math.Max(last, version);
+            var name = blob.Name[..^ManifestSuffix.Length];
+            if (await PropertiesAsync(name, cancellationToken) is { } found && Text(found, "run") == run.Name
+                && Text(found, "checkpoint") == checkpoint && Text(found, "attempt") == run.Attempt.ToString(CultureInfo.InvariantCulture))
+            {
+                return (last, name);
+            }
+        }
+
+        return (last, null);
+    }
+
+    private async Task<JsonObject?> PropertiesAsync(string name, CancellationToken cancellationToken)
+    {
+        try
+        {
+            return (await store.TryReadManifestAsync(name, cancellationToken))?.Properties;
+        }
+        catch (CorruptDirectoryException)
+        {
+            // Its number is taken all the same.
+            return null;
+        }
+    }
+
+    private static string? Text(JsonObject properties, string key) => properties[key]?.ToString();
+
+    private static async Task CopyAsync(string path, Stream destination, CancellationToken cancellationToken)
+    {
+        await using var source = File.OpenRead(path);
+        await source.CopyToAsync(destination, cancellationToken);
+    }
+
+    private async Task<JsonObject> LineageAsync(Run run, string checkpoint, string folder, CancellationToken cancellationToken)
+    {
+        var config = ModelDirectory.ReadConfig(folder);
+        var dataset = await store.TryReadTextAsync($"{run.Dataset}{ManifestSuffix}", cancellationToken);
+        var properties = dataset is null ? null : await PropertiesAsync(run.Dataset, cancellationToken);
+        var quality = run.Evaluation?.Model;
+        return new JsonObject
+        {
+            ["run"] = run.Name,
+            ["attempt"] = run.Attempt,
+            ["checkpoint"] = checkpoint,
+            ["step"] = ResourceName.ParseCheckpoint(checkpoint).Step,
+            ["dataset"] = run.Dataset,
+            ["dataset_manifest_sha256"] = dataset is (var text, _) ? HashOf(text) : null,
+            ["tokenizer"] = properties is null ? null : Text(properties, "tokenizer"),
+            ["evaluation"] = run.Evaluation?.Name,
+            ["split"] = run.Evaluation?.Split,
+            ["loss"] = Finite(quality?.Loss),
+            ["perplexity"] = Finite(quality?.Perplexity),
+            ["traceparent"] = run.Traceparent,
+            ["parameter_count"] = CountParameters(folder, config),
+            ["architecture"] = config.Architecture,
+            ["context"] = config.Context,
+            ["vocabulary_size"] = config.VocabularySize,
+            ["code_version"] = typeof(PublishingStage).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion,
+            ["create_time"] = time.GetUtcNow().ToString("O", CultureInfo.InvariantCulture),
+        };
+    }
+
+    private static JsonValue? Finite(double? value) => value is { } number && double.IsFinite(number) ? JsonValue.Create(number) : null;
+
+    private static string HashOf(string text) =>
+        Convert.ToHexStringLower(System.Security.Cryptography.SHA256.HashData(System.Text.Encoding.UTF8.GetBytes(text)));
+
+    /// <summary>Elements of all tensors; biases of 0 that are there for other readers only do not count.</summary>
+    private static long CountParameters(string folder, ModelConfig config)
+    {
+        using var weights = SafetensorsFile.Open(Path.Combine(folder, ModelDirectory.WeightsFile));
+        return weights.Tensors
+            .Where(t => config.Bias || !t.Key.EndsWith(".bias", StringComparison.Ordinal))
+            .Sum(t => t.Value.Shape.Aggregate(1L, (product, size) => product * size));
+    }
+}

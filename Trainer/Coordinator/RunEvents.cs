@@ -1,0 +1,37 @@
+using Google.Protobuf.WellKnownTypes;
+using LlmPipeline.Runs.V1;
+
+namespace LlmPipeline.Trainer.Coordinator;
+
+/// <summary>Events of a run; the one list of their kinds.</summary>
+internal static class RunEvents
+{
+    public const string StateChanged = "STATE_CHANGED";
+    public const string Resumed = "RESUMED";
+    public const string ServiceUnreachable = "SERVICE_UNREACHABLE";
+    public const string ServiceAnswers = "SERVICE_ANSWERS";
+    public const string DatasetReady = "DATASET_READY";
+    public const string WorkersAwaited = "WORKERS_AWAITED";
+    public const string EpochStarted = "EPOCH_STARTED";
+    public const string WorkerJoined = "WORKER_JOINED";
+    public const string WorkerLost = "WORKER_LOST";
+    public const string WorkerLeft = "WORKER_LEFT";
+    public const string Validated = "VALIDATED";
+    public const string CheckpointWritten = "CHECKPOINT_WRITTEN";
+    public const string TrainingFinished = "TRAINING_FINISHED";
+    public const string Evaluated = "EVALUATED";
+    public const string Published = "PUBLISHED";
+    public const string CoordinatorRestarted = "COORDINATOR_RESTARTED";
+
+    private const int MaxEvents = 200;
+
+    /// <summary>Adds an event; the oldest ones go.</summary>
+    public static void Add(Run run, string kind, string message, DateTimeOffset now)
+    {
+        run.Events.Add(new RunEvent { Kind = kind, Message = message, Time = Timestamp.FromDateTimeOffset(now) });
+        while (run.Events.Count > MaxEvents)
+        {
+            run.Events.RemoveAt(0);
+        }
+    }
+}

@@ -1,0 +1,70 @@
+using LlmPipeline.Runs.V1;
+
+namespace LlmPipeline.Trainer.Coordinator;
+
+/// <summary>Turns step metrics into the progress of a run.</summary>
+internal static class TrainingProgress
+{
+    /// <summary>Span over which speed is measured.</summary>
+    private const double WindowSeconds = 10;
+
+    /// <summary>Fills in step, losses, speed, time left and share done.</summary>
+    public static void Update(RunProgress progress, StepMetricsLog log, TrainingSpec training, double trainSeconds)
+    {
+        progress.TotalSteps = training.Steps;
+        progress.TrainSeconds = Math.Max(progress.TrainSeconds, trainSeconds);
+        if (log.Last is not { } last)
+        {
+            return;
+        }
+
+        progress.Step = last.Step;
+        progress.TokenCount = last.TokenCount;
+        progress.TrainLoss = last.TrainLoss;
+        var stepsPerSecond = 0.0;
+        var recent = log.Recent(WindowSeconds);
+        if (recent.Count > 1 && (recent[^1].Time - recent[0].Time).ToTimeSpan().TotalSeconds is > 0 and var seconds)
+        {
+            stepsPerSecond = (last.Step - recent[0].Step) / seconds;
+        }
+        else if (last.StepSeconds > 0)
+        {
+            stepsPerSecond = 1 / last.StepSeconds;
+        }
+
+        if (stepsPerSecond > 0)
+        {
+            progress.TokensPerSecond = stepsPerSecond * (last.TokenCount / (double)last.Step);
+            var left = (training.Steps - last.Step) / stepsPerSecond;
+            progress.RemainingSeconds = training.MaxSeconds > 0 ? Math.Max(0, Math.Min(left, training.MaxSeconds - progress.TrainSeconds)) : left;
+        }
+
+        var ofTime = training.MaxSeconds > 0 ? progress.TrainSeconds / training.MaxSeconds : 0;
+        progress.Fraction = Math.Clamp(Math.Max((double)last.Step / training.Steps, ofTime), 0, 1);
+    }
+
+    /// <summary>Sets the progress back to a step, before training goes on from there.</summary>
+    public static void Reset(RunProgress progress, StepMetricsLog log, TrainingSpec training)
+    {
+        progress.Step = 0;
+        progress.TokenCount = 0;
+        progress.ClearTrainLoss();
+        progress.ClearValidationLoss();
+        progress.ClearBestValidationLoss();
+        progress.ClearTokensPerSecond();
+        progress.ClearRemainingSeconds();
+        progress.Fraction = 0;
+        Update(progress, log, training, 0);
+        foreach (var step in log.After(0, int.MaxValue).Where(m => m.HasValidationLoss))
+        {
+            Validated(progress, step.ValidationLoss);
+        }
+    }
+
+    /// <summary>Takes a validation.</summary>
+    public static void Validated(RunProgress progress, double loss)
+    {
+        progress.ValidationLoss = loss;
+        progress.BestValidationLoss = progress.HasBestValidationLoss ? Math.Min(progress.BestValidationLoss, loss) : loss;
+    }
+}
