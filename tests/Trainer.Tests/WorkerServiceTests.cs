@@ -137,6 +137,18 @@ public sealed class WorkerServiceTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task AWorkerThatExitsAloneLeavesACheckpoint()
+    {
+        var coordinator = await StartCoordinatorAsync(new FakeCoordinator(Endless(), 1));
+        await StartWorkersAsync(1);
+        await coordinator.StepReportedAsync(5);
+        await _workers[0].StopAsync();
+        var last = coordinator.Checkpoints[^1].Name;
+        Assert.True(ResourceName.ParseCheckpoint(last).Step >= coordinator.Steps.Keys.Last());
+        Assert.NotNull(await BlobStore.Open($"folder={_folder.Path}").TryReadManifestAsync(last));
+    }
+
+    [Fact]
     public async Task ASpecThatCannotBeTrainedIsFatal()
     {
         var coordinator = await StartCoordinatorAsync(new FakeCoordinator(TinyRun.Spec(s => s.Training.MicroBatchSize = 4), 1));
