@@ -1,30 +1,47 @@
-using System.Text;
+using System.Text.Json;
 
 namespace LlmPipeline.Text;
 
 /// <summary>Reads <c>tokenizer.json</c> files.</summary>
 public static class TokenizerFile
 {
-    /// <summary>Reads a tokenizer that this project wrote.</summary>
+    /// <summary>
+    /// Reads a tokenizer that this project wrote, or another byte-level BPE file with GPT-2's splitting and a special token
+    /// <c>&lt;|endoftext|&gt;</c>. The text is kept as it is, and so is its hash.
+    /// </summary>
     /// <exception cref="InvalidDataException">The text is not such a file; the message says where.</exception>
-    public static ITokenizer Parse(string json) => TokenizerJson.Read(json);
-}
-
-/// <summary>Decodes a growing list of ids into whole characters, as a stream of text needs it.</summary>
-public sealed class StreamingDecoder(ITokenizer tokenizer)
-{
-    private readonly Decoder _decoder = Encoding.UTF8.GetDecoder();
-
-    /// <summary>The new whole characters that one more id gives; bytes of an unfinished character wait for the next id.</summary>
-    public string Append(int id) => Decode(tokenizer.BytesOf(id), flush: false);
-
-    /// <summary>What is left at the end; an unfinished character becomes U+FFFD.</summary>
-    public string Finish() => Decode([], flush: true);
-
-    private string Decode(ReadOnlySpan<byte> bytes, bool flush)
+    public static ITokenizer Parse(string json)
     {
-        var characters = new char[_decoder.GetCharCount(bytes, flush)];
-        _decoder.GetChars(bytes, characters, flush);
-        return new string(characters);
+        ArgumentNullException.ThrowIfNull(json);
+        try
+        {
+            using var document = JsonDocument.Parse(json, new JsonDocumentOptions { MaxDepth = 16 });
+            if (document.RootElement.ValueKind != JsonValueKind.Object)
+            {
+                throw new InvalidDataException("the file has to be a JSON object.");
+            }
+
+            var file = new TokenizerJson(document.RootElement);
+            TokenizerJson.RequireAbsent(file.Root, "", "normalizer");
+            return TokenizerJson.Text(file.Model, "model", "type") switch
+            {
+                "BPE" => BpeFile.Read(file, json),
+                "WordLevel" => CharacterFile.Read(file, json),
+                var type => throw new InvalidDataException($"model.type is {BpeVocabulary.Quote(type)}: only BPE and WordLevel are supported."),
+            };
+        }
+        catch (JsonException exception)
+        {
+            throw new InvalidDataException($"tokenizer.json is not JSON: line {exception.LineNumber + 1}, byte {exception.BytePositionInLine + 1}: {exception.Message}", exception);
+        }
+        catch (InvalidDataException exception)
+        {
+            throw new InvalidDataException($"tokenizer.json cannot be used: {exception.Message}", exception);
+        }
+        catch (InvalidOperationException exception)
+        {
+            // Thrown for an escaped half of a surrogate pair, which is no character.
+            throw new InvalidDataException($"tokenizer.json has text that is not Unicode: {exception.Message}", exception);
+        }
     }
 }

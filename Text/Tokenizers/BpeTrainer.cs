@@ -4,208 +4,138 @@ using System.Text;
 namespace LlmPipeline.Text;
 
 /// <summary>
-/// Learns a byte-level BPE vocabulary (Sennrich et al. 2016): again and again the most frequent pair of neighbouring tokens is
-/// joined. Ties go to the pair with the smaller ids, so the result does not depend on threads.
+/// Learns a byte-level byte-pair encoding. Words are counted first, in one trainer a thread, joined by <see cref="Merge"/>;
+/// then <see cref="Train"/> merges the most frequent pair of neighbours, again and again. The result depends on the texts
+/// alone, not on their order or on the number of threads. An instance is not safe for use from two threads at once.
 /// </summary>
-public static class BpeTrainer
+/// <example><code>
+/// var trainer = new BpeTrainer();
+/// trainer.Add("low lower lowest");
+/// var tokenizer = trainer.Train(vocabularySize: 260); // end of text, 256 bytes, "lo", "low", " low"
+/// </code></example>
+public sealed class BpeTrainer
 {
-    /// <summary>Learns a vocabulary: end of text, 256 bytes, then as many merges as fit and occur at least twice.</summary>
-    /// <param name="documents">The text.</param>
-    /// <param name="vocabularySize">Number of ids, at least 257; fewer result when the text has no more pairs.</param>
-    /// <param name="progress">Called with the share done, 0 to 1.</param>
-    /// <param name="cancellationToken">Stops the training.</param>
-    public static BpeTokenizer Train(IEnumerable<string> documents, int vocabularySize, Action<double>? progress = null, CancellationToken cancellationToken = default)
+    /// <summary>Smallest vocabulary: 256 bytes and the end of text.</summary>
+    public const int MinVocabularySize = 257;
+
+    private readonly Dictionary<string, long> _counts = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, long>.AlternateLookup<ReadOnlySpan<char>> _lookup;
+
+    /// <summary>Begins with no text.</summary>
+    public BpeTrainer() => _lookup = _counts.GetAlternateLookup<ReadOnlySpan<char>>();
+
+    /// <summary>Distinct words seen.</summary>
+    public int WordCount => _counts.Count;
+
+    /// <summary>Counts the words of a text.</summary>
+    public void Add(ReadOnlySpan<char> text)
     {
-        ArgumentOutOfRangeException.ThrowIfLessThan(vocabularySize, 257);
-        var counts = Count(documents, cancellationToken);
-        var tokens = new List<byte[]>(vocabularySize) { Array.Empty<byte>() };
-        tokens.AddRange(ByteAlphabet.Ordered.Select(b => new[] { b }));
-        var merges = new Merger(counts, tokens).Run(vocabularySize, progress, cancellationToken);
-        return new BpeTokenizer(tokens, merges, endOfTextId: 0);
+        while (!text.IsEmpty)
+        {
+            var length = Gpt2Splitter.FirstWordLength(text);
+            CollectionsMarshal.GetValueRefOrAddDefault(_lookup, text[..length], out _)++;
+            text = text[length..];
+        }
     }
 
-    private static List<KeyValuePair<string, long>> Count(IEnumerable<string> documents, CancellationToken cancellationToken)
+    /// <summary>Adds the counts of another trainer, which stays as it is.</summary>
+    public void Merge(BpeTrainer other)
     {
-        var total = new Dictionary<string, long>(StringComparer.Ordinal);
-        Parallel.ForEach(
-            documents,
-            new ParallelOptions { CancellationToken = cancellationToken },
-            () => new Dictionary<string, long>(StringComparer.Ordinal),
-            (document, _, own) =>
-            {
-                var lookup = own.GetAlternateLookup<ReadOnlySpan<char>>();
-                for (var text = document.AsSpan(); !text.IsEmpty;)
-                {
-                    var length = Gpt2Splitter.FirstPiece(text);
-                    CollectionsMarshal.GetValueRefOrAddDefault(lookup, text[..length], out bool _)++;
-                    text = text[length..];
-                }
+        ArgumentNullException.ThrowIfNull(other);
+        foreach (var (word, count) in other._counts)
+        {
+            CollectionsMarshal.GetValueRefOrAddDefault(_counts, word, out _) += count;
+        }
+    }
 
-                return own;
+    /// <summary>Counts the words of texts on several threads; the texts are read on one.</summary>
+    /// <param name="texts">Pieces of text; memory holds a few of them at a time.</param>
+    /// <param name="degree">Threads.</param>
+    /// <param name="cancellationToken">Stops the counting.</param>
+    public static BpeTrainer Count(IEnumerable<string> texts, int degree, CancellationToken cancellationToken = default)
+    {
+        var total = new BpeTrainer();
+        Parallel.ForEach(
+            System.Collections.Concurrent.Partitioner.Create(texts, System.Collections.Concurrent.EnumerablePartitionerOptions.NoBuffering),
+            new ParallelOptions { MaxDegreeOfParallelism = degree, CancellationToken = cancellationToken },
+            () => new BpeTrainer(),
+            (text, _, counter) =>
+            {
+                counter.Add(text);
+                return counter;
             },
-            own =>
+            counter =>
             {
                 lock (total)
                 {
-                    foreach (var (piece, count) in own)
-                    {
-                        CollectionsMarshal.GetValueRefOrAddDefault(total, piece, out _) += count;
-                    }
+                    total.Merge(counter);
                 }
             });
-        return [.. total.OrderBy(p => p.Key, StringComparer.Ordinal)];
+        return total;
     }
 
-    /// <summary>The words as token lists, the counts of their pairs, and where each pair occurs; a merge touches only its own words.</summary>
-    private sealed class Merger
+    /// <summary>Learns the merges. The end of text has id 0, then come the bytes, then what the merges make.</summary>
+    /// <param name="vocabularySize">Ids to make, end of text included. Fewer are made when no pair occurs twice any more.</param>
+    /// <param name="progress">Gets the share done, 0 to 1.</param>
+    /// <param name="cancellationToken">Stops the learning.</param>
+    public BpeTokenizer Train(int vocabularySize, Action<double>? progress = null, CancellationToken cancellationToken = default)
     {
-        private readonly List<byte[]> _tokens;
-        private readonly int[][] _words;
-        private readonly int[] _lengths;
-        private readonly long[] _wordCounts;
-        private readonly Dictionary<long, long> _pairCounts = [];
-        private readonly Dictionary<long, List<int>> _wordsOfPair = [];
-        private readonly PriorityQueue<long, (long NegativeCount, long Pair)> _queue = new();
-
-        public Merger(List<KeyValuePair<string, long>> counts, List<byte[]> tokens)
+        ArgumentOutOfRangeException.ThrowIfLessThan(vocabularySize, MinVocabularySize);
+        var tokens = new List<byte[]>(vocabularySize) { Array.Empty<byte>() };
+        var idOfByte = new int[256];
+        foreach (var value in ByteAlphabet.IdOrder)
         {
-            _tokens = tokens;
-            var idOfByte = new int[256];
-            for (var i = 0; i < 256; i++)
+            idOfByte[value] = tokens.Count;
+            tokens.Add([value]);
+        }
+
+        var learner = new BpeLearner(Symbols(idOfByte));
+        var idOfToken = tokens.Select((t, id) => (Token: ByteAlphabet.Write(t), id)).Skip(1).ToDictionary(t => t.Token, t => t.id, StringComparer.Ordinal);
+        var merges = new List<BpeMerge>(vocabularySize - tokens.Count);
+        var merged = new HashSet<(int Left, int Right)>();
+        var wanted = vocabularySize - tokens.Count;
+        while (tokens.Count < vocabularySize && learner.TryFindBest(out var left, out var right))
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            byte[] joined = [.. tokens[left], .. tokens[right]];
+
+            // Two pairs can make the same bytes: one token then, with two ways to it.
+            ref var id = ref CollectionsMarshal.GetValueRefOrAddDefault(idOfToken, ByteAlphabet.Write(joined), out var exists);
+            if (!exists)
             {
-                idOfByte[ByteAlphabet.Ordered[i]] = i + 1;
+                id = tokens.Count;
+                tokens.Add(joined);
             }
 
-            _words = [.. counts.Select(c => Encoding.UTF8.GetBytes(c.Key).Select(b => idOfByte[b]).ToArray())];
-            _lengths = [.. _words.Select(w => w.Length)];
-            _wordCounts = [.. counts.Select(c => c.Value)];
-            for (var word = 0; word < _words.Length; word++)
+            if (merged.Add((left, right)))
             {
-                for (var i = 0; i + 1 < _lengths[word]; i++)
-                {
-                    Change(Pair(_words[word][i], _words[word][i + 1]), _wordCounts[word], word);
-                }
+                merges.Add(new BpeMerge(left, right, id));
             }
 
-            foreach (var (pair, count) in _pairCounts)
+            learner.Apply(left, right, id);
+            if (tokens.Count % 64 == 0)
             {
-                _queue.Enqueue(pair, (-count, pair));
+                progress?.Invoke((double)(tokens.Count - MinVocabularySize) / wanted);
             }
         }
 
-        public List<(int Left, int Right)> Run(int vocabularySize, Action<double>? progress, CancellationToken cancellationToken)
+        progress?.Invoke(1);
+        return new BpeTokenizer(new BpeVocabulary([.. tokens], merges, new Dictionary<string, int> { [SpecialTokens.EndOfText] = 0 }));
+    }
+
+    // Words in an order of their own, so that the result does not depend on how they were counted.
+    private List<BpeWord> Symbols(int[] idOfByte)
+    {
+        var words = new List<BpeWord>(_counts.Count);
+        foreach (var (word, count) in _counts.OrderBy(c => c.Key, StringComparer.Ordinal))
         {
-            var merges = new List<(int, int)>(Math.Max(0, vocabularySize - _tokens.Count));
-            var ids = _tokens.Select((t, id) => (Key: Convert.ToHexString(t), Id: id)).ToDictionary(t => t.Key, t => t.Id, StringComparer.Ordinal);
-            var changed = new HashSet<long>();
-            while (_tokens.Count < vocabularySize && _queue.TryDequeue(out var pair, out var priority))
+            var utf8 = Encoding.UTF8.GetBytes(word);
+            if (utf8.Length > 1)
             {
-                var count = _pairCounts.GetValueOrDefault(pair);
-                if (count != -priority.NegativeCount)
-                {
-                    if (count > 0)
-                    {
-                        _queue.Enqueue(pair, (-count, pair));
-                    }
-
-                    continue;
-                }
-
-                if (count < 2)
-                {
-                    break;
-                }
-
-                cancellationToken.ThrowIfCancellationRequested();
-                var (left, right) = ((int)(pair >> 32), (int)pair);
-                byte[] bytes = [.. _tokens[left], .. _tokens[right]];
-                if (!ids.TryGetValue(Convert.ToHexString(bytes), out var joined))
-                {
-                    joined = _tokens.Count;
-                    ids.Add(Convert.ToHexString(bytes), joined);
-                    _tokens.Add(bytes);
-                }
-
-                changed.Clear();
-                foreach (var word in _wordsOfPair[pair])
-                {
-                    Join(word, left, right, joined, changed);
-                }
-
-                _pairCounts.Remove(pair);
-                _wordsOfPair.Remove(pair);
-                foreach (var other in changed)
-                {
-                    if (_pairCounts.TryGetValue(other, out var now) && now > 0)
-                    {
-                        _queue.Enqueue(other, (-now, other));
-                    }
-                }
-
-                merges.Add((left, right));
-                if (merges.Count % 64 == 0)
-                {
-                    progress?.Invoke((double)_tokens.Count / vocabularySize);
-                }
-            }
-
-            progress?.Invoke(1);
-            return merges;
-        }
-
-        private void Join(int word, int left, int right, int joined, HashSet<long> changed)
-        {
-            var symbols = _words[word];
-            var length = _lengths[word];
-            var count = _wordCounts[word];
-            var kept = 0;
-            for (var i = 0; i < length; i++)
-            {
-                if (symbols[i] != left || i + 1 >= length || symbols[i + 1] != right)
-                {
-                    symbols[kept++] = symbols[i];
-                    continue;
-                }
-
-                if (kept > 0)
-                {
-                    Add(Pair(symbols[kept - 1], left), -count, word);
-                    Add(Pair(symbols[kept - 1], joined), count, word);
-                }
-
-                if (i + 2 < length)
-                {
-                    Add(Pair(right, symbols[i + 2]), -count, word);
-                    Add(Pair(joined, symbols[i + 2]), count, word);
-                }
-
-                symbols[kept++] = joined;
-                i++;
-            }
-
-            _lengths[word] = kept;
-
-            void Add(long pair, long delta, int where)
-            {
-                Change(pair, delta, where);
-                changed.Add(pair);
+                words.Add(new BpeWord(Array.ConvertAll(utf8, b => idOfByte[b]), count));
             }
         }
 
-        private void Change(long pair, long delta, int word)
-        {
-            CollectionsMarshal.GetValueRefOrAddDefault(_pairCounts, pair, out _) += delta;
-            if (delta > 0)
-            {
-                ref var words = ref CollectionsMarshal.GetValueRefOrAddDefault(_wordsOfPair, pair, out _);
-                words ??= [];
-                if (words.Count == 0 || words[^1] != word)
-                {
-                    words.Add(word);
-                }
-            }
-        }
-
-        private static long Pair(int left, int right) => ((long)left << 32) | (uint)right;
+        return words;
     }
 }

@@ -1,50 +1,72 @@
+using System.Text;
+
 namespace LlmPipeline.Text;
 
-/// <summary>GPT-2's printable characters for bytes: itself for a printable Latin-1 byte, U+0100 and on for the 68 others.</summary>
+/// <summary>GPT-2's printable characters for the 256 bytes, in which byte-level vocabularies are written (a space is U+0120).</summary>
 internal static class ByteAlphabet
 {
-    private static readonly char[] Characters = Build();
-    private static readonly Dictionary<char, byte> Bytes = Characters.Select((c, b) => (c, b)).ToDictionary(p => p.c, p => (byte)p.b);
+    /// <summary>The bytes in the order of GPT-2's first 256 ids: those that stand for themselves, then the others.</summary>
+    public static ReadOnlySpan<byte> IdOrder => Order;
 
-    /// <summary>The bytes in order of their characters, which is their order in a vocabulary.</summary>
-    public static IReadOnlyList<byte> Ordered { get; } = [.. Enumerable.Range(0, 256).OrderBy(b => Characters[b]).Select(b => (byte)b)];
+    private static byte[] Order { get; } =
+        [.. Enumerable.Range(0, 256).Where(IsPrintable).Concat(Enumerable.Range(0, 256).Where(b => !IsPrintable(b))).Select(b => (byte)b)];
 
-    /// <summary>A token as it is written in files.</summary>
-    public static string ToText(ReadOnlySpan<byte> bytes)
+    private static char[] CharOfByte { get; } = MakeChars();
+
+    private static int[] ByteOfChar { get; } = MakeBytes();
+
+    /// <summary>Writes bytes in the alphabet.</summary>
+    public static string Write(ReadOnlySpan<byte> bytes)
     {
-        Span<char> text = bytes.Length <= 256 ? stackalloc char[bytes.Length] : new char[bytes.Length];
-        for (var i = 0; i < bytes.Length; i++)
+        var text = new StringBuilder(bytes.Length);
+        foreach (var b in bytes)
         {
-            text[i] = Characters[bytes[i]];
+            text.Append(CharOfByte[b]);
         }
 
-        return new string(text);
+        return text.ToString();
     }
 
-    /// <summary>The bytes of a token as it is written in files, or null when a character stands for no byte.</summary>
-    public static byte[]? TryToBytes(string text)
+    /// <summary>Reads a text of the alphabet; null when it has a character of none of the bytes.</summary>
+    public static byte[]? TryRead(string text)
     {
         var bytes = new byte[text.Length];
-        for (var i = 0; i < bytes.Length; i++)
+        for (var i = 0; i < text.Length; i++)
         {
-            if (!Bytes.TryGetValue(text[i], out bytes[i]))
+            if (text[i] >= ByteOfChar.Length || ByteOfChar[text[i]] is var value && value < 0)
             {
                 return null;
             }
+
+            bytes[i] = (byte)value;
         }
 
         return bytes;
     }
 
-    private static char[] Build()
+    private static bool IsPrintable(int b) => b is (>= '!' and <= '~') or (>= 0xA1 and <= 0xAC) or (>= 0xAE and <= 0xFF);
+
+    private static char[] MakeChars()
     {
-        var characters = new char[256];
+        var chars = new char[256];
         var next = 256;
         for (var b = 0; b < 256; b++)
         {
-            characters[b] = b is (>= '!' and <= '~') or (>= 0xA1 and <= 0xAC) or (>= 0xAE and <= 0xFF) ? (char)b : (char)next++;
+            chars[b] = (char)(IsPrintable(b) ? b : next++);
         }
 
-        return characters;
+        return chars;
+    }
+
+    private static int[] MakeBytes()
+    {
+        var bytes = new int[CharOfByte.Max() + 1];
+        Array.Fill(bytes, -1);
+        for (var b = 0; b < 256; b++)
+        {
+            bytes[CharOfByte[b]] = b;
+        }
+
+        return bytes;
     }
 }

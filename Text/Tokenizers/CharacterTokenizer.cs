@@ -1,82 +1,88 @@
-using System.Buffers;
 using System.Text;
 
 namespace LlmPipeline.Text;
 
-/// <summary>One id a Unicode code point, in order of code points, after the end-of-text and the unknown id.</summary>
+/// <summary>One id a Unicode code point. Characters outside the vocabulary become <see cref="SpecialTokens.Unknown"/>, which decodes to nothing.</summary>
 public sealed class CharacterTokenizer : ITokenizer
 {
-    private const int FirstCharacter = 2;
-    private readonly Rune[] _characters;
-    private readonly byte[][] _bytes;
-    private readonly int[] _idOfLatin = new int[256];
-    private readonly Dictionary<Rune, int> _ids;
-    private readonly Lazy<(string Json, string Hash)> _file;
+    internal const int FirstCharacter = 2;
 
-    private CharacterTokenizer(Rune[] characters)
+    private readonly TokenTable _table;
+    private readonly int[] _idOfChar = new int[char.MaxValue + 1];
+    private readonly Dictionary<int, int> _idOfSupplementary = [];
+    private readonly string _json;
+
+    /// <param name="characters">Ascending; their ids follow those of the special tokens.</param>
+    /// <param name="json">The file that it was read from; null to write one.</param>
+    internal CharacterTokenizer(IReadOnlyList<Rune> characters, string? json = null)
     {
-        _characters = characters;
-        _bytes = [[], [], .. characters.Select(c => Encoding.UTF8.GetBytes(c.ToString()))];
-        _ids = characters.Select((c, i) => (c, i)).ToDictionary(p => p.c, p => p.i + FirstCharacter);
-        for (var c = 0; c < _idOfLatin.Length; c++)
+        Array.Fill(_idOfChar, UnknownId);
+        var tokens = new byte[FirstCharacter + characters.Count][];
+        (tokens[UnknownId], tokens[EndOfTextId]) = ([], []);
+        for (var i = 0; i < characters.Count; i++)
         {
-            _idOfLatin[c] = _ids.GetValueOrDefault(new Rune(c), UnknownId);
+            var (id, character) = (FirstCharacter + i, characters[i]);
+            tokens[id] = Encoding.UTF8.GetBytes(character.ToString());
+            if (character.IsBmp)
+            {
+                _idOfChar[character.Value] = id;
+            }
+            else
+            {
+                _idOfSupplementary.Add(character.Value, id);
+            }
         }
 
-        _file = new(() => TokenizerJson.Write(this));
+        _table = new TokenTable(tokens);
+        _json = json ?? CharacterFile.Write(characters);
+        Hash = TokenTable.HashOf(_json);
     }
-
-    /// <summary>A tokenizer for these characters.</summary>
-    /// <exception cref="ArgumentException">There is none.</exception>
-    public static CharacterTokenizer Create(IEnumerable<Rune> characters)
-    {
-        Rune[] sorted = [.. characters.Distinct().Order()];
-        return sorted.Length > 0 ? new CharacterTokenizer(sorted) : throw new ArgumentException("A character tokenizer needs at least one character.", nameof(characters));
-    }
-
-    /// <summary>Id of every character that the vocabulary lacks.</summary>
-    public static int UnknownId => 1;
 
     /// <inheritdoc/>
     public string Kind => "character";
 
     /// <inheritdoc/>
-    public int VocabularySize => _bytes.Length;
+    public int VocabularySize => _table.Count;
 
     /// <inheritdoc/>
     public int EndOfTextId => 0;
 
-    /// <inheritdoc/>
-    public string Hash => _file.Value.Hash;
-
-    /// <summary>The characters, in order of ids from 2 on.</summary>
-    public IReadOnlyList<Rune> Characters => _characters;
+    /// <summary>Id of every character outside the vocabulary.</summary>
+    public static int UnknownId => 1;
 
     /// <inheritdoc/>
-    public ReadOnlySpan<byte> BytesOf(int id) => _bytes[id];
+    public string Hash { get; }
 
-    /// <inheritdoc/>
-    public string Decode(ReadOnlySpan<int> ids) => TokenBytes.Decode(this, ids);
+    /// <summary>Makes a tokenizer of the given characters, in any order; repeated ones count once.</summary>
+    public static CharacterTokenizer Create(IEnumerable<Rune> characters) => new([.. characters.Distinct().Order()]);
 
-    /// <inheritdoc/>
-    public string ToJson() => _file.Value.Json;
+    /// <summary>Makes a tokenizer of all characters of the given texts.</summary>
+    public static CharacterTokenizer Create(IEnumerable<string> texts) => Create(texts.SelectMany(t => t.EnumerateRunes()));
 
     /// <inheritdoc/>
     public void Encode(ReadOnlySpan<char> text, List<int> ids)
     {
-        ArgumentNullException.ThrowIfNull(ids);
-        while (!text.IsEmpty)
+        ids.EnsureCapacity(ids.Count + text.Length);
+        for (var i = 0; i < text.Length;)
         {
-            if (text[0] < _idOfLatin.Length)
+            if (!char.IsSurrogate(text[i]))
             {
-                ids.Add(_idOfLatin[text[0]]);
-                text = text[1..];
+                ids.Add(_idOfChar[text[i++]]);
                 continue;
             }
 
-            var whole = Rune.DecodeFromUtf16(text, out var rune, out var width) == OperationStatus.Done;
-            ids.Add(whole ? _ids.GetValueOrDefault(rune, UnknownId) : UnknownId);
-            text = text[width..];
+            Rune.DecodeFromUtf16(text[i..], out var rune, out var length);
+            ids.Add(rune.IsBmp ? _idOfChar[rune.Value] : _idOfSupplementary.GetValueOrDefault(rune.Value, UnknownId));
+            i += length;
         }
     }
+
+    /// <inheritdoc/>
+    public ReadOnlySpan<byte> BytesOf(int id) => _table.BytesOf(id);
+
+    /// <inheritdoc/>
+    public string Decode(ReadOnlySpan<int> ids) => _table.Decode(ids);
+
+    /// <inheritdoc/>
+    public string ToJson() => _json;
 }

@@ -4,80 +4,91 @@ using System.Text;
 namespace LlmPipeline.Text;
 
 /// <summary>
-/// Cuts text into the pieces that GPT-2's pattern gives (Radford et al. 2019), without a regular expression:
-/// <c>'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+</c>. No token crosses a piece.
+/// Cuts text into the words that GPT-2 merges bytes within, as its pattern does over Unicode code points:
+/// <c>'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+</c> (openai/gpt-2, src/encoder.py).
+/// Written by hand: no backtracking, one pass.
 /// </summary>
 internal static class Gpt2Splitter
 {
-    private enum Kind : byte
-    {
-        Letter,
-        Number,
-        Space,
-        Other,
-    }
+    private const byte Other = 0, Letter = 1, Number = 2, Space = 3;
 
-    private static readonly Kind[] Ascii = [.. Enumerable.Range(0, 128).Select(c => KindOf(new Rune(c)))];
+    private static readonly byte[] ClassOfChar = MakeClasses();
 
-    /// <summary>Length, in UTF-16 units, of the first piece of a text that is not empty.</summary>
-    public static int FirstPiece(ReadOnlySpan<char> text)
+    /// <summary>Length in chars of the first word of a text that is not empty.</summary>
+    public static int FirstWordLength(ReadOnlySpan<char> text)
     {
-        if (text[0] == '\'' && Contraction(text) is > 0 and var contraction)
+        if (text[0] == '\'' && ContractionLength(text) is > 0 and var contraction)
         {
             return contraction;
         }
 
-        var kind = KindAt(text, 0, out var width);
-        if (kind != Kind.Space)
+        var begin = text[0] == ' ' && text.Length > 1 ? 1 : 0;
+        var kind = ClassAt(text, begin, out var length);
+        if (kind != Space)
         {
-            return RunOf(kind, text, width);
+            return begin + length + RunLength(text[(begin + length)..], kind);
         }
 
-        if (text[0] == ' ' && text.Length > 1 && KindAt(text, 1, out var next) is not Kind.Space and var following)
-        {
-            return RunOf(following, text, 1 + next);
-        }
-
-        // White space up to the last one before a word, which may join the word; a single one stands alone.
-        var run = RunOf(Kind.Space, text, width);
-        return run < text.Length && run > 1 ? run - 1 : run;
+        var spaces = RunLength(text, Space);
+        return spaces == text.Length || spaces == 1 ? spaces : spaces - 1;
     }
 
-    private static int RunOf(Kind kind, ReadOnlySpan<char> text, int length)
+    private static int ContractionLength(ReadOnlySpan<char> text)
     {
-        while (length < text.Length && KindAt(text, length, out var width) == kind)
+        if (text.Length < 2)
         {
-            length += width;
+            return 0;
         }
 
-        return length;
+        return text[1] switch
+        {
+            's' or 't' or 'm' or 'd' => 2,
+            'r' or 'v' when text.Length > 2 && text[2] == 'e' => 3,
+            'l' when text.Length > 2 && text[2] == 'l' => 3,
+            _ => 0,
+        };
     }
 
-    private static int Contraction(ReadOnlySpan<char> text) => text.Length < 2 ? 0 : text[1] switch
+    private static int RunLength(ReadOnlySpan<char> text, byte kind)
     {
-        's' or 't' or 'm' or 'd' => 2,
-        'r' or 'v' when text.Length > 2 && text[2] == 'e' => 3,
-        'l' when text.Length > 2 && text[2] == 'l' => 3,
-        _ => 0,
-    };
-
-    private static Kind KindAt(ReadOnlySpan<char> text, int index, out int width)
-    {
-        var c = text[index];
-        width = 1;
-        if (c < 128)
+        var i = 0;
+        while (i < text.Length && ClassAt(text, i, out var length) == kind)
         {
-            return Ascii[c];
+            i += length;
         }
 
-        return Rune.DecodeFromUtf16(text[index..], out var rune, out width) == System.Buffers.OperationStatus.Done ? KindOf(rune) : Kind.Other;
+        return i;
     }
 
-    private static Kind KindOf(Rune rune) => Rune.GetUnicodeCategory(rune) switch
+    private static byte ClassAt(ReadOnlySpan<char> text, int i, out int length)
+    {
+        var c = text[i];
+        if (!char.IsSurrogate(c))
+        {
+            length = 1;
+            return ClassOfChar[c];
+        }
+
+        Rune.DecodeFromUtf16(text[i..], out var rune, out length);
+        return ClassOf(Rune.GetUnicodeCategory(rune));
+    }
+
+    private static byte[] MakeClasses()
+    {
+        var classes = new byte[char.MaxValue + 1];
+        for (var c = 0; c < classes.Length; c++)
+        {
+            classes[c] = char.IsWhiteSpace((char)c) ? Space : ClassOf(char.GetUnicodeCategory((char)c));
+        }
+
+        return classes;
+    }
+
+    private static byte ClassOf(UnicodeCategory category) => category switch
     {
         UnicodeCategory.UppercaseLetter or UnicodeCategory.LowercaseLetter or UnicodeCategory.TitlecaseLetter
-            or UnicodeCategory.ModifierLetter or UnicodeCategory.OtherLetter => Kind.Letter,
-        UnicodeCategory.DecimalDigitNumber or UnicodeCategory.LetterNumber or UnicodeCategory.OtherNumber => Kind.Number,
-        _ => Rune.IsWhiteSpace(rune) ? Kind.Space : Kind.Other,
+            or UnicodeCategory.ModifierLetter or UnicodeCategory.OtherLetter => Letter,
+        UnicodeCategory.DecimalDigitNumber or UnicodeCategory.LetterNumber or UnicodeCategory.OtherNumber => Number,
+        _ => Other,
     };
 }

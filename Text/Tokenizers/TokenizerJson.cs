@@ -1,184 +1,152 @@
-using System.Security.Cryptography;
+using System.Buffers;
 using System.Text;
 using System.Text.Encodings.Web;
 using System.Text.Json;
-using System.Text.Json.Nodes;
 
 namespace LlmPipeline.Text;
 
-/// <summary>Hugging Face's <c>tokenizer.json</c>, as far as this project writes it.</summary>
-internal static class TokenizerJson
+/// <summary>What all kinds of <c>tokenizer.json</c> have in common. Paths in messages are those of the file.</summary>
+/// <param name="Root">The whole file.</param>
+internal sealed record TokenizerJson(JsonElement Root)
 {
-    private static readonly JsonSerializerOptions Options = new() { WriteIndented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping, NewLine = "\n" };
+    private const int MaxVocabularySize = 1 << 22;
 
-    public static (string Json, string Hash) Write(BpeTokenizer tokenizer)
+    /// <summary>The "model" object.</summary>
+    public JsonElement Model { get; } = Property(Root, "", "model", JsonValueKind.Object);
+
+    /// <summary>Contents of the added tokens, all of them special.</summary>
+    public IReadOnlySet<string> SpecialTokens { get; } = ReadAddedTokens(Root).Keys.ToHashSet(StringComparer.Ordinal);
+
+    /// <summary>Writes a file.</summary>
+    public static string Write(Action<Utf8JsonWriter> write)
     {
-        var vocabulary = new JsonObject();
-        for (var id = 0; id < tokenizer.VocabularySize; id++)
+        var buffer = new ArrayBufferWriter<byte>();
+        var options = new JsonWriterOptions { Indented = true, NewLine = "\n", Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
+        using (var json = new Utf8JsonWriter(buffer, options))
         {
-            vocabulary.Add(tokenizer.TextOf(id), id);
+            json.WriteStartObject();
+            json.WriteString("version", "1.0");
+            json.WriteNull("truncation");
+            json.WriteNull("padding");
+            write(json);
+            json.WriteEndObject();
         }
 
-        var merges = new JsonArray([.. tokenizer.Merges.Select(m => (JsonNode)new JsonArray(tokenizer.TextOf(m.Left), tokenizer.TextOf(m.Right)))]);
-        return Finish(
-            [(tokenizer.EndOfTextId, tokenizer.TextOf(tokenizer.EndOfTextId))],
-            new JsonObject { ["type"] = "ByteLevel", ["add_prefix_space"] = false, ["trim_offsets"] = true, ["use_regex"] = true },
-            new JsonObject { ["type"] = "ByteLevel", ["add_prefix_space"] = true, ["trim_offsets"] = true, ["use_regex"] = true },
-            new JsonObject
-            {
-                ["type"] = "BPE",
-                ["dropout"] = null,
-                ["unk_token"] = null,
-                ["continuing_subword_prefix"] = null,
-                ["end_of_word_suffix"] = null,
-                ["fuse_unk"] = false,
-                ["byte_fallback"] = false,
-                ["ignore_merges"] = false,
-                ["vocab"] = vocabulary,
-                ["merges"] = merges,
-            });
+        return Encoding.UTF8.GetString(buffer.WrittenSpan) + "\n";
     }
 
-    public static (string Json, string Hash) Write(CharacterTokenizer tokenizer)
+    /// <summary>Writes "added_tokens".</summary>
+    public static void WriteAddedTokens(Utf8JsonWriter json, IReadOnlyDictionary<string, int> tokens)
     {
-        var vocabulary = new JsonObject { [SpecialTokens.EndOfText] = tokenizer.EndOfTextId, [SpecialTokens.Unknown] = CharacterTokenizer.UnknownId };
-        foreach (var character in tokenizer.Characters)
+        json.WriteStartArray("added_tokens");
+        foreach (var (content, id) in tokens.OrderBy(t => t.Value))
         {
-            vocabulary.Add(character.ToString(), vocabulary.Count);
+            json.WriteStartObject();
+            json.WriteNumber("id", id);
+            json.WriteString("content", content);
+            json.WriteBoolean("single_word", false);
+            json.WriteBoolean("lstrip", false);
+            json.WriteBoolean("rstrip", false);
+            json.WriteBoolean("normalized", false);
+            json.WriteBoolean("special", true);
+            json.WriteEndObject();
         }
 
-        return Finish(
-            [(tokenizer.EndOfTextId, SpecialTokens.EndOfText), (CharacterTokenizer.UnknownId, SpecialTokens.Unknown)],
-            new JsonObject { ["type"] = "Split", ["pattern"] = new JsonObject { ["Regex"] = "[\\s\\S]" }, ["behavior"] = "Isolated", ["invert"] = false },
-            new JsonObject { ["type"] = "Fuse" },
-            new JsonObject { ["type"] = "WordLevel", ["vocab"] = vocabulary, ["unk_token"] = SpecialTokens.Unknown });
+        json.WriteEndArray();
     }
 
-    /// <exception cref="InvalidDataException">The text is not such a file; the message says where.</exception>
-    public static ITokenizer Read(string json)
+    /// <summary>Token to id, added tokens included.</summary>
+    public Dictionary<string, int> ReadVocabulary()
     {
-        try
+        var vocabulary = new Dictionary<string, int>(StringComparer.Ordinal);
+        foreach (var token in Property(Model, "model", "vocab", JsonValueKind.Object).EnumerateObject())
         {
-            using var document = JsonDocument.Parse(json, new JsonDocumentOptions { MaxDepth = 16 });
-            var model = Required(document.RootElement, "model", JsonValueKind.Object, "");
-            var vocabulary = Vocabulary(Required(model, "vocab", JsonValueKind.Object, "model."));
-            return Required(model, "type", JsonValueKind.String, "model.").GetString() switch
+            var place = $"model.vocab[{BpeVocabulary.Quote(token.Name)}]";
+            if (token.Value.ValueKind != JsonValueKind.Number || !token.Value.TryGetInt32(out var id) || id is < 0 or >= MaxVocabularySize)
             {
-                "BPE" => ReadBpe(model, vocabulary),
-                "WordLevel" => ReadCharacters(vocabulary),
-                var type => throw new InvalidDataException($"model.type is '{type}'; 'BPE' and 'WordLevel' are known."),
-            };
-        }
-        catch (JsonException exception)
-        {
-            throw new InvalidDataException($"The tokenizer file is not JSON: {exception.Message}", exception);
-        }
-    }
-
-    private static BpeTokenizer ReadBpe(JsonElement model, string[] vocabulary)
-    {
-        var endOfText = Array.IndexOf(vocabulary, SpecialTokens.EndOfText);
-        if (endOfText < 0)
-        {
-            throw new InvalidDataException($"model.vocab has no '{SpecialTokens.EndOfText}'.");
-        }
-
-        var ids = new Dictionary<string, int>(StringComparer.Ordinal);
-        var tokens = new byte[vocabulary.Length][];
-        for (var id = 0; id < tokens.Length; id++)
-        {
-            ids[vocabulary[id]] = id;
-            tokens[id] = id == endOfText ? [] : ByteAlphabet.TryToBytes(vocabulary[id])
-                ?? throw new InvalidDataException($"model.vocab: token {id} has a character that stands for no byte.");
-        }
-
-        var merges = new List<(int, int)>();
-        foreach (var merge in Required(model, "merges", JsonValueKind.Array, "model.").EnumerateArray())
-        {
-            var parts = merge.ValueKind switch
-            {
-                JsonValueKind.String => merge.GetString()!.Split(' '),
-                JsonValueKind.Array when merge.EnumerateArray().All(p => p.ValueKind == JsonValueKind.String) => [.. merge.EnumerateArray().Select(p => p.GetString()!)],
-                _ => [],
-            };
-            if (parts.Length != 2 || !ids.TryGetValue(parts[0], out var left) || !ids.TryGetValue(parts[1], out var right))
-            {
-                throw new InvalidDataException($"model.merges[{merges.Count}] is not a pair of tokens of the vocabulary.");
+                throw new InvalidDataException($"{place} is not an id from 0 to {MaxVocabularySize - 1}.");
             }
 
-            merges.Add((left, right));
+            if (!vocabulary.TryAdd(token.Name, id))
+            {
+                throw new InvalidDataException($"{place} comes twice.");
+            }
         }
 
-        return new BpeTokenizer(tokens, merges, endOfText);
+        foreach (var (content, id) in ReadAddedTokens(Root))
+        {
+            if (!vocabulary.TryAdd(content, id) && vocabulary[content] != id)
+            {
+                throw new InvalidDataException($"{BpeVocabulary.Quote(content)} has id {id} in added_tokens and {vocabulary[content]} in model.vocab.");
+            }
+        }
+
+        return vocabulary;
     }
 
-    private static CharacterTokenizer ReadCharacters(string[] vocabulary)
+    /// <summary>A property that has to be there.</summary>
+    public static JsonElement Property(JsonElement element, string place, string name, JsonValueKind kind)
     {
-        if (vocabulary is not [SpecialTokens.EndOfText, SpecialTokens.Unknown, ..])
+        var path = place.Length == 0 ? name : $"{place}.{name}";
+        if (!element.TryGetProperty(name, out var value))
         {
-            throw new InvalidDataException($"model.vocab does not begin with '{SpecialTokens.EndOfText}' and '{SpecialTokens.Unknown}'.");
+            throw new InvalidDataException($"{path} is missing.");
         }
 
-        var characters = new List<Rune>();
-        foreach (var entry in vocabulary.Skip(2))
-        {
-            if (Rune.DecodeFromUtf16(entry, out var rune, out var width) != System.Buffers.OperationStatus.Done || width != entry.Length || (characters.Count > 0 && characters[^1] >= rune))
-            {
-                throw new InvalidDataException($"model.vocab: entry {characters.Count + 2} is not one character, in order of code points.");
-            }
-
-            characters.Add(rune);
-        }
-
-        return characters.Count > 0 ? CharacterTokenizer.Create(characters) : throw new InvalidDataException("model.vocab has no characters.");
+        return value.ValueKind == kind ? value : throw new InvalidDataException($"{path} has to be of type {kind}, and is {value.ValueKind}.");
     }
 
-    /// <summary>Tokens by id; ids are 0 to the number of entries, each once.</summary>
-    private static string[] Vocabulary(JsonElement entries)
+    /// <summary>A text that has to be there.</summary>
+    public static string Text(JsonElement element, string place, string name) => Property(element, place, name, JsonValueKind.String).GetString()!;
+
+    /// <summary>Throws when one of the named options, which this project does not have, is in use.</summary>
+    public static void RequireAbsent(JsonElement element, string place, params ReadOnlySpan<string> names)
     {
-        var tokens = new string[entries.GetPropertyCount()];
-        foreach (var entry in entries.EnumerateObject())
+        foreach (var name in names)
         {
-            if (entry.Value.ValueKind != JsonValueKind.Number || !entry.Value.TryGetInt32(out var id) || (uint)id >= (uint)tokens.Length || tokens[id] is not null)
+            if (element.TryGetProperty(name, out var value) && IsSet(value))
             {
-                throw new InvalidDataException($"model.vocab: the id of '{entry.Name}' is not one of 0 to {tokens.Length - 1}, each once.");
+                throw new InvalidDataException($"{(place.Length == 0 ? name : $"{place}.{name}")} is set, which is not supported.");
+            }
+        }
+    }
+
+    private static bool IsSet(JsonElement value) => value.ValueKind switch
+    {
+        JsonValueKind.Null or JsonValueKind.False => false,
+        JsonValueKind.String => value.GetString()!.Length > 0,
+        JsonValueKind.Number => value.GetDouble() != 0,
+        _ => true,
+    };
+
+    private static Dictionary<string, int> ReadAddedTokens(JsonElement root)
+    {
+        var tokens = new Dictionary<string, int>(StringComparer.Ordinal);
+        foreach (var token in Property(root, "", "added_tokens", JsonValueKind.Array).EnumerateArray())
+        {
+            var place = $"added_tokens[{tokens.Count}]";
+            if (token.ValueKind != JsonValueKind.Object)
+            {
+                throw new InvalidDataException($"{place} has to be of type Object, and is {token.ValueKind}.");
             }
 
-            tokens[id] = entry.Name;
+            var content = Text(token, place, "content");
+            if (!Property(token, place, "id", JsonValueKind.Number).TryGetInt32(out var id) || id is < 0 or >= MaxVocabularySize)
+            {
+                throw new InvalidDataException($"{place}.id is not an id from 0 to {MaxVocabularySize - 1}.");
+            }
+
+            if (!token.TryGetProperty("special", out var special) || special.ValueKind != JsonValueKind.True)
+            {
+                throw new InvalidDataException($"{place}.special has to be true: tokens that are cut out of the text are not supported.");
+            }
+
+            if (content.Length == 0 || !tokens.TryAdd(content, id))
+            {
+                throw new InvalidDataException($"{place}.content is empty or comes twice.");
+            }
         }
 
         return tokens;
-    }
-
-    private static JsonElement Required(JsonElement parent, string name, JsonValueKind kind, string path) =>
-        parent.ValueKind == JsonValueKind.Object && parent.TryGetProperty(name, out var value) && value.ValueKind == kind
-            ? value
-            : throw new InvalidDataException($"The tokenizer file has no {path}{name} of type {kind}.");
-
-    private static (string Json, string Hash) Finish((int Id, string Content)[] specials, JsonObject preTokenizer, JsonObject decoder, JsonObject model)
-    {
-        var file = new JsonObject
-        {
-            ["version"] = "1.0",
-            ["truncation"] = null,
-            ["padding"] = null,
-            ["added_tokens"] = new JsonArray([.. specials.Select(s => (JsonNode)new JsonObject
-            {
-                ["id"] = s.Id,
-                ["content"] = s.Content,
-                ["single_word"] = false,
-                ["lstrip"] = false,
-                ["rstrip"] = false,
-                ["normalized"] = false,
-                ["special"] = true,
-            })]),
-            ["normalizer"] = null,
-            ["pre_tokenizer"] = preTokenizer,
-            ["post_processor"] = null,
-            ["decoder"] = decoder,
-            ["model"] = model,
-        };
-        var json = file.ToJsonString(Options);
-        return (json, Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(json))));
     }
 }
