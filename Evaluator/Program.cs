@@ -1,3 +1,11 @@
+using LlmPipeline.Evaluator;
+using LlmPipeline.ServiceDefaults;
+
 var builder = WebApplication.CreateBuilder(args);
+builder.AddServiceDefaults();
+builder.AddEvaluator();
+
 var app = builder.Build();
+app.MapDefaultEndpoints();
+app.MapEvaluator();
 await app.RunAsync();

@@ -1,0 +1,129 @@
+using System.Diagnostics;
+using Google.Protobuf.WellKnownTypes;
+using LlmPipeline.Evaluations.V1;
+using LlmPipeline.Evaluator.Measuring;
+using LlmPipeline.Models;
+using LlmPipeline.ServiceDefaults;
+using LlmPipeline.Storage;
+using LlmPipeline.Text;
+using Microsoft.Extensions.Options;
+
+namespace LlmPipeline.Evaluator;
+
+/// <summary>Does one evaluation: the network, then the n-gram model on the same tokens.</summary>
+internal sealed partial class EvaluationJob(
+    IBlobStore store, EvaluationCatalog catalog, EvaluatorTelemetry telemetry, IOptions<EvaluatorOptions> options, ILogger<EvaluationJob> logger)
+{
+    /// <summary>Does an evaluation and records the result, or why there is none.</summary>
+    public async Task RunAsync(string id, CancellationToken cancellationToken)
+    {
+        var evaluation = (await catalog.Records.UpdateAsync(id, e => (e.State = Evaluation.Types.State.Running) == Evaluation.Types.State.Running, durable: true, cancellationToken)).Value;
+        var start = Stopwatch.GetTimestamp();
+        using var activity = telemetry.StartEvaluation(evaluation.Name, evaluation.Traceparent);
+        EvaluationResult? result = null;
+        EvaluationError? error = null;
+        try
+        {
+            result = await MeasureAsync(id, evaluation, cancellationToken);
+            activity?.SetTag("llmpipeline.loss", result.Model.Loss).SetTag("llmpipeline.perplexity", result.Model.Perplexity);
+        }
+        catch (Exception exception) when (!cancellationToken.IsCancellationRequested)
+        {
+            EvaluationFailed(evaluation.Name, exception);
+            activity?.SetStatus(ActivityStatusCode.Error, exception.Message);
+            error = Explain(exception);
+        }
+
+        telemetry.Done(Stopwatch.GetElapsedTime(start));
+        await catalog.Records.UpdateAsync(id, e =>
+        {
+            e.State = error is null ? Evaluation.Types.State.Succeeded : Evaluation.Types.State.Failed;
+            e.Fraction = error is null ? 1 : e.Fraction;
+            e.Result = result;
+            e.Error = error;
+            e.EndTime = Timestamp.FromDateTimeOffset(DateTimeOffset.UtcNow);
+            return true;
+        }, durable: true, cancellationToken);
+    }
+
+    private async Task<EvaluationResult> MeasureAsync(string id, Evaluation evaluation, CancellationToken cancellationToken)
+    {
+        var spec = evaluation.Spec;
+        using var dataset = await TokenDataset.OpenAsync(store, spec.Dataset, cancellationToken);
+        var folder = await store.GetVerifiedLocalDirectoryAsync(spec.Model, cancellationToken);
+        var tokenizer = TokenizerFile.Parse(await File.ReadAllTextAsync(Path.Combine(folder, ModelDirectory.TokenizerFile), cancellationToken));
+        if (tokenizer.Hash != dataset.Tokenizer.Hash)
+        {
+            throw new EvaluationException(ErrorReasons.TokenizerMismatch,
+                $"'{spec.Model}' was trained with another tokenizer than '{dataset.TokenizerName}' of '{spec.Dataset}': its ids mean other text. Evaluate on a dataset made with the model's tokenizer (tokenizer.name in the dataset's spec).");
+        }
+
+        var split = dataset.Split(spec.Split);
+        var progress = new Progress(catalog, id, spec);
+        var result = await Task.Factory.StartNew(
+            () => Measure(spec, folder, dataset, split, progress, cancellationToken), cancellationToken, TaskCreationOptions.LongRunning, TaskScheduler.Default);
+        result.Name = evaluation.Name;
+        result.Split = spec.Split;
+        result.NgramOrder = spec.NgramOrder;
+        return result;
+    }
+
+    private EvaluationResult Measure(EvaluationRequestSpec spec, string folder, TokenDataset dataset, TokenSplit split, Progress progress, CancellationToken cancellationToken)
+    {
+        var result = new EvaluationResult();
+        var texts = HeldOutTexts.Take(split, spec.BleuSamples, spec.BleuTokens);
+        using (var model = ModelDirectory.Load(folder, TorchRuntime.ResolveDevice(options.Value.Device)))
+        {
+            using (telemetry.StartPhase("network loss"))
+            {
+                var start = Stopwatch.GetTimestamp();
+                result.Model = SplitLoss.OfNetwork(model, split, progress.Network, cancellationToken);
+                result.TokensPerSecond = result.Model.TokenCount / Stopwatch.GetElapsedTime(start).TotalSeconds;
+                telemetry.Predicted(result.Model.TokenCount);
+            }
+
+            if (texts.Count > 0)
+            {
+                using var phase = telemetry.StartPhase("network bleu");
+                if (2 * spec.BleuTokens > model.Config.Context)
+                {
+                    throw new EvaluationException(ErrorReasons.InvalidSpec, $"spec.bleu_tokens is {spec.BleuTokens}; prompt and continuation, twice that, have to fit the model's context of {model.Config.Context}.");
+                }
+
+                result.Model.Bleu = texts.BleuOf(model, dataset.Tokenizer, progress.NetworkBleu, cancellationToken);
+            }
+        }
+
+        if (spec.NgramOrder > 0)
+        {
+            result.Ngram = NgramBaseline.Measure(dataset, split, spec.NgramOrder, texts, telemetry, progress, cancellationToken);
+        }
+
+        return result;
+    }
+
+    private static EvaluationError Explain(Exception exception) => new()
+    {
+        Reason = exception switch
+        {
+            EvaluationException e => e.Reason,
+            BlobNotFoundException => ErrorReasons.NotFound,
+            CorruptDirectoryException or InvalidDataException => ErrorReasons.CorruptData,
+            OutOfMemoryException => ErrorReasons.OutOfMemory,
+            _ => ErrorReasons.Internal,
+        },
+        Message = exception.Message,
+    };
+
+    [LoggerMessage(3011, LogLevel.Error, "{Evaluation} failed")]
+    private partial void EvaluationFailed(string evaluation, Exception exception);
+}
+
+/// <summary>An evaluation cannot be done; reason and message go into its record.</summary>
+/// <param name="reason">One of <see cref="ErrorReasons"/>.</param>
+/// <param name="message">One sentence for a person.</param>
+internal sealed class EvaluationException(string reason, string message) : Exception(message)
+{
+    /// <summary>One of <see cref="ErrorReasons"/>.</summary>
+    public string Reason { get; } = reason;
+}

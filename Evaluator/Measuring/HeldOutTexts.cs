@@ -1,0 +1,73 @@
+using LlmPipeline.Models;
+using LlmPipeline.Text;
+using LlmPipeline.Text.NGrams;
+
+namespace LlmPipeline.Evaluator.Measuring;
+
+/// <summary>Pieces of held-out text, evenly spread over a split: a prompt, and how the text goes on.</summary>
+internal sealed class HeldOutTexts
+{
+    private const int Batch = 16;
+
+    private readonly int[][] _prompts;
+    private readonly int[][] _references;
+    private readonly int _tokens;
+
+    private HeldOutTexts(int[][] prompts, int[][] references, int tokens) => (_prompts, _references, _tokens) = (prompts, references, tokens);
+
+    public int Count => _prompts.Length;
+
+    /// <summary>Takes pieces of a split.</summary>
+    /// <param name="split">The tokens.</param>
+    /// <param name="samples">Most pieces; fewer where the split is short, so that they do not overlap.</param>
+    /// <param name="tokens">Tokens of a prompt, and of a continuation.</param>
+    public static HeldOutTexts Take(TokenSplit split, int samples, int tokens)
+    {
+        var count = (int)Math.Min(samples, split.TokenCount / (2 * tokens));
+        var prompts = new int[count][];
+        var references = new int[count][];
+        for (var i = 0; i < count; i++)
+        {
+            var position = (split.TokenCount - (2L * tokens)) * i / Math.Max(1, count - 1);
+            split.Read(position, prompts[i] = new int[tokens]);
+            split.Read(position + tokens, references[i] = new int[tokens]);
+        }
+
+        return new HeldOutTexts(prompts, references, tokens);
+    }
+
+    /// <summary>Corpus BLEU (13a) of a network's greedy continuations, 0 to 100.</summary>
+    public double BleuOf(LanguageModel model, ITokenizer tokenizer, Action<double>? progress, CancellationToken cancellationToken)
+    {
+        var continuations = new List<int[]>(Count);
+        foreach (var prompts in _prompts.Chunk(Batch))
+        {
+            continuations.AddRange(Generation.GenerateGreedy(model, prompts, _tokens, cancellationToken));
+            progress?.Invoke((double)continuations.Count / Count);
+        }
+
+        return Bleu(continuations, tokenizer);
+    }
+
+    /// <summary>Corpus BLEU (13a) of an n-gram model's greedy continuations, 0 to 100.</summary>
+    public double BleuOf(KneserNeyModel model, ITokenizer tokenizer, CancellationToken cancellationToken)
+    {
+        var continuations = new List<int[]>(Count);
+        foreach (var prompt in _prompts)
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            List<int> ids = [.. prompt];
+            for (var t = 0; t < _tokens; t++)
+            {
+                ids.Add(model.MostLikely(System.Runtime.InteropServices.CollectionsMarshal.AsSpan(ids)));
+            }
+
+            continuations.Add([.. ids.Skip(prompt.Length)]);
+        }
+
+        return Bleu(continuations, tokenizer);
+    }
+
+    private double Bleu(List<int[]> continuations, ITokenizer tokenizer) =>
+        Text.Bleu.Corpus([.. continuations.Select(ids => tokenizer.Decode(ids))], [.. _references.Select(ids => tokenizer.Decode(ids))]).Score;
+}

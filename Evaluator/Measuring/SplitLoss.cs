@@ -1,0 +1,85 @@
+using LlmPipeline.Evaluations.V1;
+using LlmPipeline.Models;
+using LlmPipeline.Text;
+
+namespace LlmPipeline.Evaluator.Measuring;
+
+// B = batch, T = context, N = tokens of the split
+
+/// <summary>Loss and accuracy over a whole split.</summary>
+internal static class SplitLoss
+{
+    /// <summary>
+    /// Measures a network: windows of T + 1 ids with stride T, the last one as long as what is left, so that every id but the
+    /// first is predicted once. Sums are float64, per sequence, added in order: the result does not depend on the batch size.
+    /// </summary>
+    /// <param name="model">The network.</param>
+    /// <param name="split">The tokens.</param>
+    /// <param name="progress">Called with the share done.</param>
+    /// <param name="cancellationToken">Ends the measurement.</param>
+    /// <param name="batch">Sequences computed in one call.</param>
+    public static ModelQuality OfNetwork(LanguageModel model, TokenSplit split, Action<double>? progress, CancellationToken cancellationToken, int batch = 16)
+    {
+        RequirePredictions(split);
+        var time = model.Config.Context;
+        var predictions = split.TokenCount - 1;
+        var windows = (predictions + time - 1) / time;
+        var inputs_BT = new int[batch * time];
+        var targets_BT = new int[batch * time];
+        var losses_B = new double[batch];
+        var correct_B = new long[batch];
+        double lossSum = 0;
+        long correctCount = 0;
+        for (long window = 0; window < windows;)
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            var position = window * time;
+            var length = (int)Math.Min(time, predictions - position);
+            var rows = length < time ? 1 : (int)Math.Min(batch, (predictions - position) / time);
+            for (var b = 0; b < rows; b++)
+            {
+                split.Read(position + ((long)b * time), inputs_BT.AsSpan(b * time, length));
+                split.Read(position + ((long)b * time) + 1, targets_BT.AsSpan(b * time, length));
+            }
+
+            model.EvaluateSequences(inputs_BT.AsSpan(0, rows * length), targets_BT.AsSpan(0, rows * length), rows, losses_B.AsSpan(0, rows), correct_B.AsSpan(0, rows));
+            for (var b = 0; b < rows; b++)
+            {
+                lossSum += losses_B[b];
+                correctCount += correct_B[b];
+            }
+
+            window += rows;
+            progress?.Invoke((double)window / windows);
+        }
+
+        return Quality(split, lossSum, correctCount);
+    }
+
+    /// <summary>Puts sums into the numbers of the report.</summary>
+    /// <param name="split">The tokens.</param>
+    /// <param name="lossSum">Nats over all predictions.</param>
+    /// <param name="correctCount">Right predictions.</param>
+    public static ModelQuality Quality(TokenSplit split, double lossSum, long correctCount)
+    {
+        var predictions = split.TokenCount - 1;
+        var loss = lossSum / predictions;
+        return new ModelQuality
+        {
+            TokenCount = predictions,
+            Loss = loss,
+            Perplexity = Math.Exp(loss),
+            BitsPerByte = split.ByteCount > 0 ? lossSum / Math.Log(2) / split.ByteCount : 0,
+            Accuracy = (double)correctCount / predictions,
+        };
+    }
+
+    /// <exception cref="InvalidDataException">The split has nothing to predict.</exception>
+    public static void RequirePredictions(TokenSplit split)
+    {
+        if (split.TokenCount < 2)
+        {
+            throw new InvalidDataException($"The split has {split.TokenCount} tokens; at least 2 are needed to predict one. Use more text, or a larger split fraction.");
+        }
+    }
+}
