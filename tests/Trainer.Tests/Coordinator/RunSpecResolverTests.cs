@@ -1,0 +1,136 @@
+using Google.Protobuf;
+using Google.Protobuf.Reflection;
+using Grpc.Core;
+using LlmPipeline.Datasets.V1;
+using LlmPipeline.Runs.V1;
+using LlmPipeline.Trainer.Coordinator;
+
+namespace LlmPipeline.Trainer.Tests.Coordinator;
+
+public sealed class RunSpecResolverTests
+{
+    [Theory]
+    [InlineData("gpt-nano", 3, 128, 4, 64)]
+    [InlineData("gpt-tiny", 4, 192, 6, 128)]
+    [InlineData("gpt-small", 6, 384, 6, 256)]
+    [InlineData("gpt2", 12, 768, 12, 1024)]
+    public void PresetsAreThoseOfTheProto(string preset, int layers, int width, int heads, int context)
+    {
+        var model = Resolve(s => s.Model = new ModelSpec { Preset = preset }).Model;
+        Assert.Equal(("gpt2", layers, width, heads, context), (model.Architecture, model.Layers, model.Width, model.Heads, model.Context));
+        var comment = File.ReadAllText(Path.Combine(RunStatesTests.RepositoryRoot(), "protos/llmpipeline/runs/v1/run_spec.proto"));
+        Assert.Contains($"\"{preset}\" (", comment);
+    }
+
+    [Fact]
+    public void DefaultsAreThoseOfTheProto()
+    {
+        var spec = Resolve();
+        Assert.Equal(new ModelSpec { Preset = "gpt-tiny", Architecture = "gpt2", Layers = 4, Heads = 6, Width = 192, Context = 128, Dropout = 0, Bias = true }, spec.Model);
+        Assert.Equal(new OptimizerSpec { Kind = "adamw", LearningRate = 1e-3, MinLearningRate = 1e-4, WarmupSteps = 100, Beta1 = 0.9, Beta2 = 0.99, Epsilon = 1e-8, WeightDecay = 0.1, ClipNorm = 1 }, spec.Optimizer);
+        Assert.Equal(new TrainingSpec { Steps = 1000, BatchSize = 32, MicroBatchSize = 8, ValidationInterval = 250, ValidationSequences = 200, CheckpointInterval = 250, KeepCheckpoints = 2, MaxSeconds = 0, MinWorkers = 1 }, spec.Training);
+        Assert.Equal(new EvaluationSpec { Split = "validation", BleuSamples = 64, BleuTokens = 32, NgramOrder = 3, Checkpoint = "best" }, spec.Evaluation);
+        Assert.Equal(new PublishSpec { ModelId = "some-run", MaxLoss = 0 }, spec.Publish);
+        Assert.Equal(1, spec.Seed);
+    }
+
+    [Fact]
+    public void DerivedDefaultsFollowWhatIsSet()
+    {
+        var spec = Resolve(s =>
+        {
+            s.Training = new TrainingSpec { Steps = 50, BatchSize = 6 };
+            s.Optimizer = new OptimizerSpec { LearningRate = 3e-3 };
+        });
+        Assert.Equal(5, spec.Optimizer.WarmupSteps);
+        Assert.Equal(3e-4, spec.Optimizer.MinLearningRate, 1e-12);
+        Assert.Equal(1, spec.Training.MicroBatchSize);
+    }
+
+    [Fact]
+    public void AResolvedSpecHasEveryFieldAndResolvesToItself()
+    {
+        foreach (var preset in ModelPresets.All.Keys)
+        {
+            var spec = Resolve(s => s.Model = new ModelSpec { Preset = preset, Dropout = 0.25 });
+            Assert.Equal(0.25, spec.Model.Dropout);
+            Assert.Empty(Unset(spec).Except(["dataset_name"]));
+            Assert.Equal(spec, RunSpecResolver.Resolve(spec, "another-run"));
+            Assert.Equal(spec.ToByteArray(), RunSpecResolver.Resolve(RunSpec.Parser.ParseJson(JsonFormatter.Default.Format(spec)), "another-run").ToByteArray());
+        }
+    }
+
+    [Fact]
+    public void TheCallersSpecIsNotChanged()
+    {
+        var spec = new RunSpec { Dataset = new DatasetSpec { Sources = { "a.txt" } }, Model = new ModelSpec() };
+        RunSpecResolver.Resolve(spec, "some-run");
+        Assert.Equal(new RunSpec { Dataset = new DatasetSpec { Sources = { "a.txt" } }, Model = new ModelSpec() }, spec);
+    }
+
+    public static TheoryData<string, string, Action<RunSpec>> Bad => new()
+    {
+        { "dataset.sources is empty", "dotnet-docs:", s => s.Dataset = null },
+        { "dataset is set, and dataset_name too", "one of them", s => s.DatasetName = "datasets/some" },
+        { "'datasets/../x' is not a name", "datasets/ID", s => (s.Dataset, s.DatasetName) = (null, "datasets/../x") },
+        { "model.preset is 'gpt-huge'", "gpt-nano, gpt-tiny", s => s.Model = new ModelSpec { Preset = "gpt-huge" } },
+        { "model.architecture is 'llama'", "gpt2", s => s.Model = new ModelSpec { Architecture = "llama" } },
+        { "model.layers is 0", "from 1 to 1024", s => s.Model = new ModelSpec { Layers = 0 } },
+        { "model.heads is 5, but must divide model.width 192", "4 and 6", s => s.Model = new ModelSpec { Heads = 5 } },
+        { "model.width is -1", "from 1", s => s.Model = new ModelSpec { Width = -1 } },
+        { "model.context is 0", "from 1", s => s.Model = new ModelSpec { Context = 0 } },
+        { "model.dropout is 1", "below 1", s => s.Model = new ModelSpec { Dropout = 1 } },
+        { "model.dropout is NaN", "below 1", s => s.Model = new ModelSpec { Dropout = double.NaN } },
+        { "optimizer.kind is 'sgd'", "adamw", s => s.Optimizer = new OptimizerSpec { Kind = "sgd" } },
+        { "optimizer.learning_rate is 0", "above 0", s => s.Optimizer = new OptimizerSpec { LearningRate = 0 } },
+        { "optimizer.learning_rate is Infinity", "above 0", s => s.Optimizer = new OptimizerSpec { LearningRate = double.PositiveInfinity } },
+        { "optimizer.min_learning_rate is 1", "optimizer.learning_rate", s => s.Optimizer = new OptimizerSpec { MinLearningRate = 1 } },
+        { "optimizer.warmup_steps is 2000", "training.steps", s => s.Optimizer = new OptimizerSpec { WarmupSteps = 2000 } },
+        { "optimizer.beta1 is -0.1", "below 1", s => s.Optimizer = new OptimizerSpec { Beta1 = -0.1 } },
+        { "optimizer.beta2 is 1", "below 1", s => s.Optimizer = new OptimizerSpec { Beta2 = 1 } },
+        { "optimizer.epsilon is 0", "above 0", s => s.Optimizer = new OptimizerSpec { Epsilon = 0 } },
+        { "optimizer.weight_decay is -1", "from 0", s => s.Optimizer = new OptimizerSpec { WeightDecay = -1 } },
+        { "optimizer.clip_norm is -1", "0 switches clipping off", s => s.Optimizer = new OptimizerSpec { ClipNorm = -1 } },
+        { "training.steps is 0", "from 1", s => s.Training = new TrainingSpec { Steps = 0 } },
+        { "training.steps is 100000000", "99999999", s => s.Training = new TrainingSpec { Steps = 100_000_000 } },
+        { "training.batch_size is -4", "from 1", s => s.Training = new TrainingSpec { BatchSize = -4 } },
+        { "training.micro_batch_size is 5, but must divide training.batch_size 12", "4 and 6", s => s.Training = new TrainingSpec { BatchSize = 12, MicroBatchSize = 5 } },
+        { "training.micro_batch_size is 13", "training.batch_size", s => s.Training = new TrainingSpec { BatchSize = 12, MicroBatchSize = 13 } },
+        { "training.validation_interval is 0", "from 1", s => s.Training = new TrainingSpec { ValidationInterval = 0 } },
+        { "training.validation_sequences is -1", "0 takes all", s => s.Training = new TrainingSpec { ValidationSequences = -1 } },
+        { "training.checkpoint_interval is 0", "from 1", s => s.Training = new TrainingSpec { CheckpointInterval = 0 } },
+        { "training.keep_checkpoints is 0", "from 1", s => s.Training = new TrainingSpec { KeepCheckpoints = 0 } },
+        { "training.max_seconds is -1", "0 sets no limit", s => s.Training = new TrainingSpec { MaxSeconds = -1 } },
+        { "training.min_workers is 5, but must be from 1 to 4", "micro_batch_size", s => s.Training = new TrainingSpec { MinWorkers = 5 } },
+        { "evaluation.split is 'dev'", "validation, test, train", s => s.Evaluation = new EvaluationSpec { Split = "dev" } },
+        { "evaluation.bleu_samples is -1", "leaves BLEU out", s => s.Evaluation = new EvaluationSpec { BleuSamples = -1 } },
+        { "evaluation.bleu_tokens is 0", "from 1", s => s.Evaluation = new EvaluationSpec { BleuTokens = 0 } },
+        { "evaluation.ngram_order is 99", "leaves the n-gram out", s => s.Evaluation = new EvaluationSpec { NgramOrder = 99 } },
+        { "evaluation.checkpoint is 'first'", "best, last", s => s.Evaluation = new EvaluationSpec { Checkpoint = "first" } },
+        { "publish.model_id 'My Model' is not an id", "4 to 63", s => s.Publish = new PublishSpec { ModelId = "My Model" } },
+        { "publish.max_loss is -1", "lets every model pass", s => s.Publish = new PublishSpec { MaxLoss = -1 } },
+    };
+
+    [Theory(DisableDiscoveryEnumeration = true)]
+    [MemberData(nameof(Bad))]
+    public void ABadFieldIsNamedWithItsRangeAndTheRemedy(string problem, string remedy, Action<RunSpec> change)
+    {
+        var exception = Record.Exception(() => Resolve(change));
+        var message = exception is RpcException rpc ? rpc.Status.Detail : Assert.IsType<Storage.InvalidResourceNameException>(exception).Message;
+        Assert.StartsWith(problem, message);
+        Assert.Contains(remedy, message);
+    }
+
+    internal static RunSpec Resolve(Action<RunSpec>? change = null)
+    {
+        var spec = new RunSpec { Dataset = new DatasetSpec { Sources = { "a.txt" } } };
+        change?.Invoke(spec);
+        return RunSpecResolver.Resolve(spec, "some-run");
+    }
+
+    /// <summary>Names of the fields that are not set, but for the dataset's own, which the Preprocessor resolves.</summary>
+    private static IEnumerable<string> Unset(IMessage message) => message.Descriptor.Fields.InDeclarationOrder().SelectMany(field =>
+        field.HasPresence && !field.Accessor.HasValue(message) ? [field.Name]
+        : field is { FieldType: FieldType.Message, IsRepeated: false } && field.Name != "dataset" ? Unset((IMessage)field.Accessor.GetValue(message))
+        : []);
+}
