@@ -21,8 +21,8 @@ internal static class TokenizerTraining
             return CharacterTokenizer.Create(await CharactersAsync(spool, degree, cancellationToken));
         }
 
-        return await Task.Run(() => 
-            BpeTrainer.Count(Sample(spool, train), degree, cancellationToken).Train(recipe.VocabularySize, progress.SetStageFraction, cancellationToken), cancellationToken);
+        return await Task.Run(() => BpeTrainer.Count(Sample(spool, train), degree, cancellationToken)
+            .Train(recipe.VocabularySize, progress.SetStageFraction, cancellationToken), cancellationToken);
     }
 
     /// <summary>Text of the split, spread evenly over it when there is more than fits.</summary>
