@@ -47,7 +47,6 @@ internal sealed class DocumentSpool : IDisposable
     /// <summary>The parts of documents that lie in a range, in order, in batches of a bounded size (or one big document).</summary>
     public IEnumerable<SpoolBatch> Read(SplitRange range)
     {
-        // Buffer 1: documents are read whole. Headers of many small documents come out of the page cache.
         using var file = new FileStream(_path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete, 1 << 16, FileOptions.SequentialScan);
         var header = new byte[HeaderBytes];
         var batch = new List<SpooledDocument>();
