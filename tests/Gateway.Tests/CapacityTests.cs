@@ -67,14 +67,17 @@ public sealed class CapacityTests : IAsyncLifetime
     [Fact]
     public async Task AClientThatLeavesAStreamFreesItsPlace()
     {
-        for (var round = 0; round < 20; round++)
+        // A client that closes the connection at once, instead of reading on for a while to use it again.
+        using var handler = new SocketsHttpHandler { ResponseDrainTimeout = TimeSpan.Zero };
+        using var http = new HttpClient(handler) { BaseAddress = _gateway.Http.BaseAddress, Timeout = GatewayHost.Patience };
+        for (var round = 0; round < 100; round++)
         {
             using var leaving = new CancellationTokenSource();
             using var request = new HttpRequestMessage(HttpMethod.Post, "/v1/completions")
             {
                 Content = new StringContent($$"""{"model": "tiny", "prompt": "a", "stream": true, "max_tokens": {{Endless}}}""", Encoding.UTF8, "application/json"),
             };
-            using var response = await _gateway.Http.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, leaving.Token);
+            using var response = await http.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, leaving.Token);
             await using var stream = await response.Content.ReadAsStreamAsync(leaving.Token);
             await stream.ReadExactlyAsync(new byte[10], leaving.Token);
             await leaving.CancelAsync();
@@ -180,13 +183,13 @@ public sealed class CapacityTests : IAsyncLifetime
         return end!;
     }
 
-    /// <summary>Places are free within 200 ms of a client's leaving (given a machine that is not overloaded; the limit here is wider).</summary>
+    /// <summary>Fails when a place is not free within 2 s (on an idle machine it takes some milliseconds).</summary>
     private async Task UntilFreeAsync()
     {
         var watch = Stopwatch.StartNew();
         while (_gateway.Engine.AdmittedCount > 0)
         {
-            Assert.True(watch.Elapsed < TimeSpan.FromSeconds(10), "A place was not freed.");
+            Assert.True(watch.Elapsed < TimeSpan.FromSeconds(2), "A place was not freed.");
             await Task.Yield();
         }
     }

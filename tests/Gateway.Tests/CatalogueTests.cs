@@ -16,7 +16,7 @@ public sealed class CatalogueTests : IDisposable
     {
         await TinyModel.PublishAsync(_storage.Path, version: 1, says: "a");
         await using var gateway = await GatewayHost.StartAsync(_storage.Path, ("Gateway:MaxTokens", "1000000"));
-        await using var old = await gateway.Engine.StartAsync(Request("tiny", 20_000), CancellationToken.None);
+        await using var old = await gateway.Engine.StartAsync(Request("tiny", 6_000), CancellationToken.None);
 
         await TinyModel.PublishAsync(_storage.Path, version: 2, says: "b");
         Assert.Equal("aaa", await SayAsync(gateway, "tiny"));
@@ -24,7 +24,7 @@ public sealed class CatalogueTests : IDisposable
         Assert.Equal("bbb", await SayAsync(gateway, "tiny"));
         Assert.Equal("aaa", await SayAsync(gateway, "models/tiny/versions/1"));
 
-        Assert.Equal(new string('a', 20_000), await TextOf(old));
+        Assert.Equal(new string('a', 6_000), await TextOf(old));
     }
 
     [Fact]
