@@ -18,6 +18,9 @@ internal static class GatewayExtensions
 {
     private const int MaxRequestBytes = 16 << 20;
 
+    // Forwarded streams end by themselves only when their run does: a stop waits for them no longer than this.
+    private static readonly TimeSpan StreamCutTime = TimeSpan.FromSeconds(2);
+
     public static void AddGateway(this WebApplicationBuilder builder)
     {
         var services = builder.Services;
@@ -34,6 +37,8 @@ internal static class GatewayExtensions
         services.AddSingleton<GatewayMetrics>();
         services.AddSingleton<GenerationEngine>();
         services.AddHostedService(provider => provider.GetRequiredService<GenerationEngine>());
+        services.AddOptions<HostOptions>().Configure<IOptions<GatewayOptions>>(
+            (host, gateway) => host.ShutdownTimeout = TimeSpan.FromSeconds(gateway.Value.StopSeconds) + StreamCutTime);
         services.AddHealthChecks().AddCheck<StorageHealthCheck>("storage");
 
         services.AddSingleton<CompletionsEndpoint>();
@@ -73,9 +78,11 @@ internal static class GatewayExtensions
     }
 }
 
-/// <summary>Ready means: storage could be read at the last look.</summary>
+/// <summary>Ready means: storage has been read, and could be at the last look.</summary>
 internal sealed class StorageHealthCheck(ModelCatalogue catalogue) : IHealthCheck
 {
     public Task<HealthCheckResult> CheckHealthAsync(HealthCheckContext context, CancellationToken cancellationToken = default) => Task.FromResult(
-        catalogue.StorageFailure is { } failure ? HealthCheckResult.Unhealthy("Storage cannot be read.", failure) : HealthCheckResult.Healthy());
+        catalogue.StorageFailure is { } failure ? HealthCheckResult.Unhealthy("Storage cannot be read.", failure)
+        : catalogue.HasLooked ? HealthCheckResult.Healthy()
+        : HealthCheckResult.Unhealthy("Storage has not been read yet."));
 }
