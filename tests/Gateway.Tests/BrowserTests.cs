@@ -45,7 +45,9 @@ public sealed class BrowserTests
         {
             Model = new ModelQuality { TokenCount = 111_540, Loss = 1.8832, Perplexity = 6.57, BitsPerByte = 2.7169, Accuracy = 0.447, Bleu = 4.12 },
             Ngram = new ModelQuality { TokenCount = 111_540, Loss = 2.1304, Perplexity = 8.42, BitsPerByte = 3.0735, Accuracy = 0.391, Bleu = 4.4 },
-            NgramOrder = 3, TokensPerSecond = 121_000, Split = "validation",
+            NgramOrder = 3,
+            TokensPerSecond = 121_000,
+            Split = "validation",
         };
     }
 

@@ -63,8 +63,12 @@ public sealed class PageTests : IAsyncLifetime
     {
         _runs.Runs["runs/run-1"] = new Run
         {
-            Name = "runs/run-1", State = Run.Types.State.Training, Spec = new RunSpec { Seed = 1 }, CreateTime = new(),
-            Progress = new RunProgress { Step = 2, TrainLoss = 3.5 }, Events = { new RunEvent { Kind = "STATE_CHANGED", Message = "training" } },
+            Name = "runs/run-1",
+            State = Run.Types.State.Training,
+            Spec = new RunSpec { Seed = 1 },
+            CreateTime = new(),
+            Progress = new RunProgress { Step = 2, TrainLoss = 3.5 },
+            Events = { new RunEvent { Kind = "STATE_CHANGED", Message = "training" } },
         };
         _runs.Metrics["runs/run-1"] = [new StepMetrics { Step = 1, TrainLoss = 4 }, new StepMetrics { Step = 2, TrainLoss = 3.5, ValidationLoss = 3.6 }];
 

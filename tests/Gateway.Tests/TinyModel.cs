@@ -31,7 +31,12 @@ internal static class TinyModel
         var size = says is null ? 32 : 128;
         var config = new ModelConfig
         {
-            VocabularySize = tokenizer.VocabularySize, Layers = 1, Heads = 2, Width = size, Context = size, EndOfTextId = tokenizer.EndOfTextId,
+            VocabularySize = tokenizer.VocabularySize,
+            Layers = 1,
+            Heads = 2,
+            Width = size,
+            Context = size,
+            EndOfTextId = tokenizer.EndOfTextId,
         };
         using var network = LanguageModel.Create(config, seed: version, torch.CPU);
         if (says is not null)
