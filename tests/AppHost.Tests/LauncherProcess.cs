@@ -52,6 +52,20 @@ internal sealed partial class LauncherProcess : IAsyncDisposable
         }
     }
 
+    /// <summary>Whether a process of this machine has not ended.</summary>
+    public static bool IsRunning(int id)
+    {
+        try
+        {
+            using var process = Process.GetProcessById(id);
+            return !process.HasExited && !IsZombie(id);
+        }
+        catch (ArgumentException)
+        {
+            return false;
+        }
+    }
+
     public static async Task<LauncherProcess> StartAsync(params string[] arguments)
     {
         var launcher = new LauncherProcess([.. arguments, "--verbose=true"]);
@@ -146,6 +160,20 @@ internal sealed partial class LauncherProcess : IAsyncDisposable
         _process.Dispose();
         _http.Dispose();
         _changed.Dispose();
+    }
+
+    // Ended, but not yet collected by its new parent.
+    private static bool IsZombie(int id)
+    {
+        try
+        {
+            var stat = File.ReadAllText($"/proc/{id}/stat");
+            return stat[stat.LastIndexOf(')') + 2] == 'Z';
+        }
+        catch (IOException)
+        {
+            return true;
+        }
     }
 
     private void Add(string? line)
