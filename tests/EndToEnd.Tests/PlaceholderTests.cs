@@ -1,7 +1,0 @@
-namespace LlmPipeline.EndToEnd.Tests;
-
-public sealed class PlaceholderTests
-{
-    [Fact]
-    public void Builds() => Assert.True(Environment.ProcessorCount > 0);
-}
