@@ -1,0 +1,205 @@
+using System.Globalization;
+using Grpc.Core;
+using Grpc.Net.Client;
+using LlmPipeline.Fakes;
+using LlmPipeline.Runs.V1;
+using LlmPipeline.Storage;
+
+namespace LlmPipeline.EndToEnd.Tests;
+
+/// <summary>Preprocessor, coordinator, workers and Evaluator as real processes over one folder. Nothing of it stays behind.</summary>
+internal sealed class PipelineProcesses : IDisposable
+{
+    /// <summary>Longest time for anything.</summary>
+    public static readonly TimeSpan Patience = TimeSpan.FromSeconds(90);
+
+    private readonly TemporaryFolder _folder = new();
+    private readonly List<ServiceProcess> _workers = [];
+    private readonly GrpcChannel _channel;
+
+    /// <summary>Starts nothing yet.</summary>
+    public PipelineProcesses()
+    {
+        Store = BlobStore.Open($"folder={StorageFolder}");
+        Preprocessor = Service("preprocessor", "Preprocessor");
+        Evaluator = Service("evaluator", "Evaluator");
+        Coordinator = Service("trainer", "Trainer", ("Trainer__Role", "coordinator"), ("Preprocessor__Endpoint", Preprocessor.Address), ("Evaluator__Endpoint", Evaluator.Address));
+        _channel = GrpcChannel.ForAddress(Coordinator.Address, new GrpcChannelOptions
+        {
+            InitialReconnectBackoff = TimeSpan.FromMilliseconds(100),
+            MaxReconnectBackoff = TimeSpan.FromSeconds(1),
+        });
+        Runs = new RunService.RunServiceClient(_channel);
+        TextFile = _folder.Write("text/story.txt", Story());
+    }
+
+    /// <summary>The text that runs are made of.</summary>
+    public string TextFile { get; }
+
+    public ServiceProcess Preprocessor { get; }
+
+    public ServiceProcess Evaluator { get; }
+
+    public ServiceProcess Coordinator { get; }
+
+    /// <summary>In the order in which they were started.</summary>
+    public IReadOnlyList<ServiceProcess> Workers => _workers;
+
+    /// <summary>The coordinator's service.</summary>
+    public RunService.RunServiceClient Runs { get; }
+
+    /// <summary>The storage of all of them.</summary>
+    public IBlobStore Store { get; }
+
+    private string StorageFolder => Path.Combine(_folder.Path, "storage");
+
+    /// <summary>Starts everything but the Evaluator.</summary>
+    public void Start(int workers)
+    {
+        Preprocessor.Start();
+        Coordinator.Start();
+        for (var i = 0; i < workers; i++)
+        {
+            StartWorker();
+        }
+    }
+
+    /// <summary>Starts one more worker.</summary>
+    public ServiceProcess StartWorker()
+    {
+        var worker = Service($"worker-{_workers.Count}", "Trainer", ("Trainer__Role", "worker"), ("Trainer__Endpoint", Coordinator.Address), ("Worker__Device", "cpu"));
+        _workers.Add(worker);
+        worker.Start();
+        return worker;
+    }
+
+    /// <summary>Kills all that runs, at once.</summary>
+    public void KillEverything()
+    {
+        // The workers first: they are what writes.
+        foreach (var process in All().Reverse())
+        {
+            process.Kill();
+        }
+    }
+
+    /// <summary>A run that takes seconds: every number that the tests compare depends on every step before.</summary>
+    public RunSpec Spec(Action<RunSpec>? change = null)
+    {
+        var spec = new RunSpec
+        {
+            Dataset = new Datasets.V1.DatasetSpec
+            {
+                Sources = { TextFile },
+                Tokenizer = new Datasets.V1.TokenizerSpec { Kind = "character" },
+                Split = new Datasets.V1.SplitSpec { Method = "tail", ValidationFraction = 0.1 },
+            },
+            Model = new ModelSpec { Layers = 2, Heads = 2, Width = 32, Context = 32, Dropout = 0.1 },
+            Optimizer = new OptimizerSpec { LearningRate = 3e-3 },
+            Training = new TrainingSpec
+            {
+                Steps = 120, BatchSize = 12, MicroBatchSize = 2, ValidationInterval = 30, ValidationSequences = 20, CheckpointInterval = 30, KeepCheckpoints = 3,
+            },
+            Evaluation = new EvaluationSpec { BleuSamples = 4, BleuTokens = 8, NgramOrder = 2 },
+            Seed = 5,
+        };
+        change?.Invoke(spec);
+        return spec;
+    }
+
+    /// <summary>Creates a run, as soon as the coordinator answers.</summary>
+    public async Task<Run> CreateAsync(string id, RunSpec spec)
+    {
+        var request = new CreateRunRequest { RunId = id, Spec = spec, RequestId = Guid.NewGuid().ToString() };
+        var deadline = DateTime.UtcNow + Patience;
+        while (true)
+        {
+            try
+            {
+                return (await Runs.CreateRunAsync(request, deadline: deadline)).Run;
+            }
+            catch (RpcException exception) when (exception.StatusCode == StatusCode.Unavailable && DateTime.UtcNow < deadline)
+            {
+                await Task.Delay(100);
+            }
+        }
+    }
+
+    /// <summary>Follows a run, over restarts of the coordinator, until a condition holds. Fails with all that is known.</summary>
+    public async Task<Run> WaitAsync(string name, string what, Func<Run, bool> condition)
+    {
+        using var timeout = new CancellationTokenSource(Patience);
+        Run? last = null;
+        while (true)
+        {
+            try
+            {
+                using var watch = Runs.WatchRun(new WatchRunRequest { Name = name }, cancellationToken: timeout.Token);
+                await foreach (var message in watch.ResponseStream.ReadAllAsync(timeout.Token))
+                {
+                    last = message.Run;
+                    if (condition(last))
+                    {
+                        return last;
+                    }
+                }
+
+                Assert.Fail($"{name} ended without '{what}'.\n{Describe(last)}");
+            }
+            catch (Exception exception) when (timeout.IsCancellationRequested && exception is RpcException or OperationCanceledException)
+            {
+                Assert.Fail($"{name} did not come to '{what}' within {Patience.TotalSeconds} s.\n{Describe(last)}");
+            }
+            catch (RpcException exception) when (exception.StatusCode is StatusCode.Unavailable or StatusCode.Internal or StatusCode.Cancelled)
+            {
+                await Task.Delay(100);
+            }
+        }
+    }
+
+    /// <summary>Every step's numbers, as text that shows every bit.</summary>
+    public async Task<IReadOnlyList<string>> CurveAsync(string name)
+    {
+        var metrics = (await Runs.ListStepMetricsAsync(new ListStepMetricsRequest { Name = name, PageSize = 10_000 }, deadline: DateTime.UtcNow + Patience)).Metrics;
+        return [.. metrics.Select(m => string.Create(CultureInfo.InvariantCulture,
+            $"{m.Step} {m.TrainLoss:R} {m.GradientNorm:R} {m.LearningRate:R} {m.TokenCount} {(m.HasValidationLoss ? m.ValidationLoss : 0):R}"))];
+    }
+
+    /// <summary>Whatever helps to understand a failure.</summary>
+    public string Describe(Run? run) =>
+        $"{run?.State} step {run?.Progress?.Step} {run?.Error}\n{string.Join('\n', run?.Events.Select(e => $"{e.Time.ToDateTime():HH:mm:ss.fff} {e.Kind} {e.Message}") ?? [])}\n{string.Join('\n', All().Select(p => p.Output))}";
+
+    public void Dispose()
+    {
+        foreach (var process in All().Reverse())
+        {
+            process.Dispose();
+        }
+
+        _channel.Dispose();
+        _folder.Dispose();
+    }
+
+    private IEnumerable<ServiceProcess> All() => [Preprocessor, Coordinator, Evaluator, .. _workers];
+
+    private ServiceProcess Service(string name, string project, params (string Key, string Value)[] settings)
+    {
+        var environment = settings.ToDictionary(s => s.Key, s => s.Value);
+        environment["ConnectionStrings__storage"] = $"folder={StorageFolder}";
+        return new ServiceProcess(name, project, environment);
+    }
+
+    /// <summary>Some 40 kB of sentences that are not random, with more to learn than can be learnt.</summary>
+    private static string Story()
+    {
+        string[] who = ["the fox", "a small owl", "my neighbour", "the old ferryman", "nobody", "the third cook"];
+        string[] does = ["sees", "follows", "forgets", "paints", "counts", "sings to"];
+        string[] what = ["the river", "two lanterns", "an empty boat", "the letters", "a field of rye", "the clock"];
+        string[] when = ["at night", "before it rains", "again and again", "in spring", "without a word", "by the wall"];
+        var random = new Random(11);
+        var sentences = Enumerable.Range(0, 900).Select(i => $"{Pick(who)} {Pick(does)} {Pick(what)} {Pick(when)}{(i % 7 == 0 ? ".\n" : ", and ")}");
+        return string.Concat(sentences);
+
+        string Pick(string[] words) => words[random.Next(words.Length)];
+    }
+}
