@@ -116,10 +116,10 @@ internal sealed partial class EvaluationCatalog(IBlobStore store, EvaluatorTelem
     {
         var resolved = spec?.Clone() ?? throw RpcErrors.Create(StatusCode.InvalidArgument, ErrorReasons.InvalidSpec, "spec is not set. Give at least spec.model and spec.dataset.");
         resolved.Split = resolved.Split.Length > 0 ? resolved.Split : "validation";
-        resolved.BleuTokens = resolved.BleuTokens > 0 ? resolved.BleuTokens : 32;
+        resolved.BleuTokens = resolved.BleuTokens == 0 ? 32 : resolved.BleuTokens;
         Require(resolved.Split is "validation" or "test" or "train", "split", $"is '{resolved.Split}'; it has to be one of validation, test, train");
         Require(resolved.BleuSamples is >= 0 and <= 100_000, "bleu_samples", $"is {resolved.BleuSamples}; it has to be from 0 to 100000");
-        Require(resolved.BleuTokens <= 65_536, "bleu_tokens", $"is {resolved.BleuTokens}; it has to be from 1 to 65536");
+        Require(resolved.BleuTokens is >= 1 and <= 65_536, "bleu_tokens", $"is {resolved.BleuTokens}; it has to be from 1 to 65536");
         Require(resolved.NgramOrder is >= 0 and <= 16, "ngram_order", $"is {resolved.NgramOrder}; it has to be from 0 to 16");
         ResourceName.IdOf(resolved.Dataset, "datasets");
         resolved.Model = await ResolveModelAsync(resolved.Model, cancellationToken);
@@ -130,12 +130,13 @@ internal sealed partial class EvaluationCatalog(IBlobStore store, EvaluatorTelem
             RpcErrors.ThrowNotFound(resolved.Model);
         }
 
-        if (await store.TryReadManifestAsync(resolved.Dataset, cancellationToken) is null)
+        var dataset = await store.TryReadManifestAsync(resolved.Dataset, cancellationToken);
+        if (dataset is null)
         {
             RpcErrors.ThrowNotFound(resolved.Dataset);
         }
 
-        var text = JsonFormatter.Default.Format(resolved) + string.Join('\n', model.Files.Select(f => f.Name + f.Sha256));
+        var text = JsonFormatter.Default.Format(resolved) + string.Join('\n', model.Files.Concat(dataset.Files).Select(f => f.Name + f.Sha256));
         return (resolved, Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(text))));
     }
 

@@ -58,7 +58,7 @@ internal sealed partial class EvaluationJob(
                 $"'{spec.Model}' was trained with another tokenizer than '{dataset.TokenizerName}' of '{spec.Dataset}': its ids mean other text. Evaluate on a dataset made with the model's tokenizer (tokenizer.name in the dataset's spec).");
         }
 
-        var split = dataset.Split(spec.Split);
+        var split = SplitOf(dataset, spec.Split);
         var progress = new Progress(catalog, id, spec);
         var result = await Task.Factory.StartNew(
             () => Measure(spec, folder, dataset, split, progress, cancellationToken), cancellationToken, TaskCreationOptions.LongRunning, TaskScheduler.Default);
@@ -71,9 +71,11 @@ internal sealed partial class EvaluationJob(
     private EvaluationResult Measure(EvaluationRequestSpec spec, string folder, TokenDataset dataset, TokenSplit split, Progress progress, CancellationToken cancellationToken)
     {
         var result = new EvaluationResult();
-        var texts = HeldOutTexts.Take(split, spec.BleuSamples, spec.BleuTokens);
-        using (var model = ModelDirectory.Load(folder, TorchRuntime.ResolveDevice(options.Value.Device)))
+        HeldOutTexts texts;
+        using (var model = Load(spec, folder, dataset.Tokenizer))
         {
+            // Prompt and continuation have to fit the context.
+            texts = HeldOutTexts.Take(split, spec.BleuSamples, Math.Min(spec.BleuTokens, model.Config.Context / 2));
             using (telemetry.StartPhase("network loss"))
             {
                 var start = Stopwatch.GetTimestamp();
@@ -85,11 +87,6 @@ internal sealed partial class EvaluationJob(
             if (texts.Count > 0)
             {
                 using var phase = telemetry.StartPhase("network bleu");
-                if (2 * spec.BleuTokens > model.Config.Context)
-                {
-                    throw new EvaluationException(ErrorReasons.InvalidSpec, $"spec.bleu_tokens is {spec.BleuTokens}; prompt and continuation, twice that, have to fit the model's context of {model.Config.Context}.");
-                }
-
                 result.Model.Bleu = texts.BleuOf(model, dataset.Tokenizer, progress.NetworkBleu, cancellationToken);
             }
         }
@@ -102,18 +99,47 @@ internal sealed partial class EvaluationJob(
         return result;
     }
 
-    private static EvaluationError Explain(Exception exception) => new()
+    private LanguageModel Load(EvaluationRequestSpec spec, string folder, ITokenizer tokenizer)
     {
-        Reason = exception switch
+        var model = ModelDirectory.Load(folder, TorchRuntime.ResolveDevice(options.Value.Device));
+        if (model.Config.VocabularySize == tokenizer.VocabularySize)
         {
-            EvaluationException e => e.Reason,
-            BlobNotFoundException => ErrorReasons.NotFound,
-            CorruptDirectoryException or InvalidDataException => ErrorReasons.CorruptData,
-            OutOfMemoryException => ErrorReasons.OutOfMemory,
-            _ => ErrorReasons.Internal,
-        },
-        Message = exception.Message,
+            return model;
+        }
+
+        var size = model.Config.VocabularySize;
+        model.Dispose();
+        throw new EvaluationException(ErrorReasons.TokenizerMismatch,
+            $"'{spec.Model}' has {size} ids in config.json, and its tokenizer has {tokenizer.VocabularySize}. Publish or train the model with its own tokenizer.");
+    }
+
+    private static TokenSplit SplitOf(TokenDataset dataset, string split)
+    {
+        try
+        {
+            return dataset.Split(split);
+        }
+        catch (InvalidDataException exception)
+        {
+            throw new EvaluationException(ErrorReasons.InvalidSpec, exception.Message);
+        }
+    }
+
+    private static EvaluationError Explain(Exception exception) => exception switch
+    {
+        EvaluationException e => Error(e.Reason, e.Message),
+        BlobNotFoundException => Error(ErrorReasons.NotFound, exception.Message),
+        CorruptDirectoryException or InvalidDataException => Error(ErrorReasons.CorruptData, exception.Message),
+        _ when IsOutOfMemory(exception) => Error(ErrorReasons.OutOfMemory, "The model does not fit into the memory of the Evaluator. Evaluate on a machine with more, or set Evaluator:Device to another device."),
+        _ => Error(ErrorReasons.Internal, $"The evaluation failed unexpectedly ({exception.GetType().Name}: {exception.Message.Split('\n')[0]}). The log of the Evaluator says more; create it again to retry."),
     };
+
+    private static EvaluationError Error(string reason, string message) => new() { Reason = reason, Message = message };
+
+    // libtorch throws a general exception.
+    private static bool IsOutOfMemory(Exception exception) => exception is OutOfMemoryException
+        || exception.Message.Contains("out of memory", StringComparison.OrdinalIgnoreCase)
+        || exception.Message.Contains("can't allocate memory", StringComparison.OrdinalIgnoreCase);
 
     [LoggerMessage(3011, LogLevel.Error, "{Evaluation} failed")]
     private partial void EvaluationFailed(string evaluation, Exception exception);

@@ -23,7 +23,7 @@ internal sealed class HeldOutTexts
     /// <param name="tokens">Tokens of a prompt, and of a continuation.</param>
     public static HeldOutTexts Take(TokenSplit split, int samples, int tokens)
     {
-        var count = (int)Math.Min(samples, split.TokenCount / (2 * tokens));
+        var count = tokens > 0 ? (int)Math.Min(samples, split.TokenCount / (2 * tokens)) : 0;
         var prompts = new int[count][];
         var references = new int[count][];
         for (var i = 0; i < count; i++)

@@ -1,5 +1,6 @@
 using LlmPipeline.Evaluations.V1;
 using LlmPipeline.Models;
+using LlmPipeline.ServiceDefaults;
 using LlmPipeline.Text;
 
 namespace LlmPipeline.Evaluator.Measuring;
@@ -49,6 +50,12 @@ internal static class SplitLoss
                 correctCount += correct_B[b];
             }
 
+            if (!double.IsFinite(lossSum))
+            {
+                throw new EvaluationException(ErrorReasons.LossNotFinite,
+                    $"The loss is {lossSum} within tokens {position} to {position + ((long)rows * length)} of the split: the model is broken. Evaluate an earlier checkpoint.");
+            }
+
             window += rows;
             progress?.Invoke((double)window / windows);
         }
@@ -74,12 +81,12 @@ internal static class SplitLoss
         };
     }
 
-    /// <exception cref="InvalidDataException">The split has nothing to predict.</exception>
+    /// <exception cref="EvaluationException">The split has nothing to predict.</exception>
     public static void RequirePredictions(TokenSplit split)
     {
         if (split.TokenCount < 2)
         {
-            throw new InvalidDataException($"The split has {split.TokenCount} tokens; at least 2 are needed to predict one. Use more text, or a larger split fraction.");
+            throw new EvaluationException(ErrorReasons.InvalidSpec, $"The split has {split.TokenCount} tokens; at least 2 are needed to predict one. Use more text, or a larger split fraction.");
         }
     }
 }

@@ -1,127 +1,205 @@
 using Grpc.Core;
 using LlmPipeline.Evaluations.V1;
-using LlmPipeline.Fakes;
+using LlmPipeline.Evaluator.Measuring;
 using LlmPipeline.ServiceDefaults;
 using LlmPipeline.Storage;
+using LlmPipeline.Text;
+using LlmPipeline.Text.NGrams;
+using State = LlmPipeline.Evaluations.V1.Evaluation.Types.State;
 
 namespace LlmPipeline.Evaluator.Tests;
 
 public sealed class EvaluationServiceTests
 {
+    private const string Checkpoint = "runs/run-1/checkpoints/00000010";
+
     [Fact]
-    public async Task AnEvaluationMeasuresTheNetworkAndTheNgramOnTheSameTokens()
+    public async Task ACheckpointIsMeasuredBesideTheNgramModel()
     {
-        using var folder = new TemporaryFolder();
-        await using var host = await EvaluatorHost.StartAsync(folder.Path);
-        var evaluation = await host.EvaluateAsync(EvaluatorHost.Spec());
-        Assert.Equal(Evaluation.Types.State.Succeeded, evaluation.State);
-        var result = evaluation.Result;
-        Assert.Equal(evaluation.Name, result.Name);
-        Assert.Equal(result.Model.TokenCount, result.Ngram.TokenCount);
+        using var workshop = await Workshop.OpenAsync();
+        await workshop.WriteModelAsync(Checkpoint);
+        await using var host = await EvaluatorHost.StartAsync(workshop.StorePath);
+        var created = await host.CreateAsync(Workshop.Spec(Checkpoint));
+        Assert.Equal(("validation", 8), (created.Spec.Split, created.Spec.BleuTokens));
 
-        // A fresh network knows nothing: its loss is that of the uniform distribution. The n-gram knows the sentence.
-        Assert.InRange(result.Model.Loss, 2.8, 3.8);
-        Assert.InRange(result.Ngram.Loss, 0.1, 1);
-        Assert.InRange(result.Ngram.Accuracy, 0.6, 1);
-        foreach (var quality in new[] { result.Model, result.Ngram })
-        {
-            Assert.Equal(Math.Exp(quality.Loss), quality.Perplexity, 1e-9);
+        var seen = await host.WatchAsync(created.Name);
+        var done = seen[^1].Evaluation;
+        Assert.Equal((State.Succeeded, 1.0, null), (done.State, done.Fraction, done.Error));
+        Assert.True(seen.Zip(seen.Skip(1)).All(p => p.First.Sequence < p.Second.Sequence && p.First.Evaluation.Fraction <= p.Second.Evaluation.Fraction));
+        Assert.True(done.EndTime >= done.CreateTime);
+        Assert.Equal((done.Name, "validation", 3), (done.Result.Name, done.Result.Split, done.Result.NgramOrder));
+        Assert.True(done.Result.TokensPerSecond > 0);
 
-            // One byte a character here, so bits per byte are bits per token, but for the first token, which nobody predicts.
-            Assert.Equal(quality.Loss / Math.Log(2), quality.BitsPerByte, 0.02);
-            Assert.InRange(quality.Bleu, 0, 100);
-        }
+        using var dataset = await workshop.OpenDatasetAsync();
+        using var model = await workshop.CreateNetworkAsync();
+        var split = dataset.Split("validation");
+        var expected = SplitLoss.OfNetwork(model, split, null, CancellationToken.None);
+        expected.Bleu = HeldOutTexts.Take(split, 6, 8).BleuOf(model, dataset.Tokenizer, null, CancellationToken.None);
+        Assert.Equal(expected, done.Result.Model);
+        Assert.Equal(split.TokenCount - 1, done.Result.Model.TokenCount);
 
-        Assert.True(result.TokensPerSecond > 0);
+        Assert.Equal(split.TokenCount - 1, done.Result.Ngram.TokenCount);
+        Assert.Equal(NgramLoss(dataset, split), done.Result.Ngram.Loss, 1e-9);
+        Assert.True(done.Result.Ngram.Loss < done.Result.Model.Loss, "an untrained network cannot beat counting");
+        Assert.InRange(done.Result.Ngram.Accuracy, 0.3, 1);
+        Assert.True(done.Result.Ngram.HasBleu);
     }
 
     [Fact]
-    public async Task TheSameSpecGivesTheEvaluationThatIsThere()
+    public async Task SameSpecIsTheSameEvaluationUntilTheModelChanges()
     {
-        using var folder = new TemporaryFolder();
-        Evaluation first;
-        await using (var host = await EvaluatorHost.StartAsync(folder.Path))
-        {
-            first = await host.EvaluateAsync(EvaluatorHost.Spec());
-            Assert.Equal(first, await host.CreateAsync(EvaluatorHost.Spec()));
-        }
+        using var workshop = await Workshop.OpenAsync();
+        await workshop.WriteModelAsync(Checkpoint);
+        await using var host = await EvaluatorHost.StartAsync(workshop.StorePath);
+        var first = await host.EvaluateAsync(Workshop.Spec(Checkpoint));
+        Assert.Equal(first, await host.CreateAsync(Workshop.Spec(Checkpoint)));
+        Assert.Equal(first, await host.CreateAsync(first.Spec));
+        Assert.Equal(first, (await host.Evaluations.GetEvaluationAsync(new GetEvaluationRequest { Name = first.Name }, deadline: EvaluatorHost.Deadline)).Evaluation);
+        Assert.Equal([first], (await host.Evaluations.ListEvaluationsAsync(new ListEvaluationsRequest(), deadline: EvaluatorHost.Deadline)).Evaluations);
 
-        await using var restarted = await EvaluatorHost.StartAsync(folder.Path);
-        Assert.Equal(first, await restarted.CreateAsync(EvaluatorHost.Spec()));
-        Assert.Equal([first], (await restarted.Evaluations.ListEvaluationsAsync(new ListEvaluationsRequest(), deadline: EvaluatorHost.Deadline)).Evaluations);
-    }
-
-    [Fact]
-    public async Task AnEvaluationThatAProcessLeftUnfinishedIsDoneByTheNext()
-    {
-        using var folder = new TemporaryFolder();
-        Evaluation first;
-        await using (var host = await EvaluatorHost.StartAsync(folder.Path))
-        {
-            first = await host.EvaluateAsync(EvaluatorHost.Spec());
-        }
-
-        var record = Path.Combine(folder.Path, first.Name, "evaluation.json");
-        var unfinished = first.Clone();
-        unfinished.State = Evaluation.Types.State.Running;
-        unfinished.Result = null;
-        unfinished.EndTime = null;
-        await BlobStore.Open($"folder={folder.Path}").WriteTextAsync($"{first.Name}/evaluation.json", Google.Protobuf.JsonFormatter.Default.Format(unfinished));
-        Assert.True(File.Exists(record));
-        await using var restarted = await EvaluatorHost.StartAsync(folder.Path);
-        var second = await restarted.EvaluateAsync(EvaluatorHost.Spec());
-        Assert.Equal(first.Result.Model, second.Result.Model);
+        await workshop.Store.DeleteDirectoryAsync(Checkpoint);
+        await workshop.WriteModelAsync(Checkpoint, seed: 2);
+        var second = await host.EvaluateAsync(Workshop.Spec(Checkpoint));
+        Assert.NotEqual(first.Name, second.Name);
+        Assert.NotEqual(first.Result.Model.Loss, second.Result.Model.Loss);
         Assert.Equal(first.Result.Ngram, second.Result.Ngram);
     }
 
     [Fact]
-    public async Task AnotherTokenizerIsAnErrorThatNamesBoth()
+    public async Task AModelIsItsNewestVersion()
     {
-        using var folder = new TemporaryFolder();
-        await using var host = await EvaluatorHost.StartAsync(folder.Path);
-        await EvaluatorHost.MakeDatasetAsync(host.Store, "datasets/other", "XYZ other characters? ");
-        var evaluation = await host.EvaluateAsync(EvaluatorHost.Spec(dataset: "datasets/other"));
-        Assert.Equal(Evaluation.Types.State.Failed, evaluation.State);
-        Assert.Equal(ErrorReasons.TokenizerMismatch, evaluation.Error.Reason);
-        Assert.Contains(EvaluatorHost.Checkpoint, evaluation.Error.Message, StringComparison.Ordinal);
-        Assert.Contains("datasets/other", evaluation.Error.Message, StringComparison.Ordinal);
+        using var workshop = await Workshop.OpenAsync();
+        await workshop.WriteModelAsync("models/tiny/versions/2");
+        await workshop.WriteModelAsync("models/tiny/versions/10", seed: 2);
+        await using var host = await EvaluatorHost.StartAsync(workshop.StorePath);
+        var spec = Workshop.Spec("models/tiny");
+        (spec.BleuSamples, spec.NgramOrder) = (0, 0);
+        var done = await host.EvaluateAsync(spec);
+        Assert.Equal("models/tiny/versions/10", done.Spec.Model);
+        Assert.False(done.Result.Model.HasBleu);
+        Assert.Null(done.Result.Ngram);
+    }
+
+    [Fact]
+    public async Task PromptsAreShortenedToTheContext()
+    {
+        using var workshop = await Workshop.OpenAsync();
+        await workshop.WriteModelAsync(Checkpoint, context: 10);
+        await using var host = await EvaluatorHost.StartAsync(workshop.StorePath);
+        var spec = Workshop.Spec(Checkpoint);
+        spec.BleuTokens = 0;
+        var done = await host.EvaluateAsync(spec);
+        Assert.Equal((State.Succeeded, 32), (done.State, done.Spec.BleuTokens));
+        Assert.True(done.Result.Model.HasBleu);
+    }
+
+    [Fact]
+    public async Task AnotherTokenizerIsATokenizerMismatch()
+    {
+        using var workshop = await Workshop.OpenAsync();
+        using var model = await workshop.CreateNetworkAsync();
+        await workshop.WriteModelAsync(Checkpoint, model, CharacterTokenizer.Create("xyz".EnumerateRunes()).ToJson());
+        await using var host = await EvaluatorHost.StartAsync(workshop.StorePath);
+        var done = await host.EvaluateAsync(Workshop.Spec(Checkpoint));
+        Assert.Equal((State.Failed, ErrorReasons.TokenizerMismatch), (done.State, done.Error.Reason));
+        Assert.Contains(Checkpoint, done.Error.Message, StringComparison.Ordinal);
+        Assert.Null(done.Result);
     }
 
     [Theory]
-    [InlineData(EvaluatorHost.Checkpoint, "model.safetensors")]
-    [InlineData(EvaluatorHost.Dataset, "validation-00000.bin")]
-    public async Task AFlippedByteIsFoundAndTheFileNamed(string directory, string file)
+    [InlineData(Checkpoint, "model.safetensors")]
+    [InlineData(Checkpoint, "tokenizer.json")]
+    [InlineData(Workshop.Dataset, "validation-00000.bin")]
+    public async Task AFlippedByteIsCorruptDataThatNamesTheFileAndOnceMendedItIsMeasured(string directory, string file)
     {
-        using var folder = new TemporaryFolder();
-        await using var host = await EvaluatorHost.StartAsync(folder.Path);
-        var path = Path.Combine(folder.Path, directory, file);
-        var bytes = await File.ReadAllBytesAsync(path);
+        using var workshop = await Workshop.OpenAsync();
+        await workshop.WriteModelAsync(Checkpoint);
+        var path = Path.Combine(workshop.StorePath, directory, file);
+        var bytes = File.ReadAllBytes(path);
         bytes[bytes.Length / 2] ^= 1;
-        await File.WriteAllBytesAsync(path, bytes);
-        var evaluation = await host.EvaluateAsync(EvaluatorHost.Spec());
-        Assert.Equal(ErrorReasons.CorruptData, evaluation.Error?.Reason);
-        Assert.Contains(file, evaluation.Error!.Message, StringComparison.Ordinal);
+        File.WriteAllBytes(path, bytes);
+        await using var host = await EvaluatorHost.StartAsync(workshop.StorePath);
+        var failed = await host.EvaluateAsync(Workshop.Spec(Checkpoint));
+        Assert.Equal((State.Failed, ErrorReasons.CorruptData), (failed.State, failed.Error.Reason));
+        Assert.Contains($"{directory}/{file}", failed.Error.Message, StringComparison.Ordinal);
 
-        // Mended, the same spec is measured after all.
         bytes[bytes.Length / 2] ^= 1;
-        await File.WriteAllBytesAsync(path, bytes);
-        Assert.Equal(Evaluation.Types.State.Succeeded, (await host.EvaluateAsync(EvaluatorHost.Spec())).State);
+        File.WriteAllBytes(path, bytes);
+        var again = await host.EvaluateAsync(Workshop.Spec(Checkpoint));
+        Assert.Equal((failed.Name, State.Succeeded), (again.Name, again.State));
+    }
+
+    [Fact]
+    public async Task AMissingSplitFailsWithTheRemedy()
+    {
+        using var workshop = await Workshop.OpenAsync();
+        await workshop.WriteModelAsync(Checkpoint);
+        await using var host = await EvaluatorHost.StartAsync(workshop.StorePath);
+        var spec = Workshop.Spec(Checkpoint);
+        spec.Split = "test";
+        var done = await host.EvaluateAsync(spec);
+        Assert.Equal((State.Failed, ErrorReasons.InvalidSpec), (done.State, done.Error.Reason));
+        Assert.Contains("test_fraction", done.Error.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task BadRequestsAreRefusedAtOnce()
+    {
+        using var workshop = await Workshop.OpenAsync();
+        await workshop.WriteModelAsync(Checkpoint);
+        await using var host = await EvaluatorHost.StartAsync(workshop.StorePath);
+        await RefusedAsync(StatusCode.NotFound, "runs/run-2/checkpoints", s => s.Model = "runs/run-2/checkpoints/00000010");
+        await RefusedAsync(StatusCode.NotFound, "models/none", s => s.Model = "models/none");
+        await RefusedAsync(StatusCode.NotFound, "datasets/none", s => s.Dataset = "datasets/none");
+        await RefusedAsync(StatusCode.InvalidArgument, "models/../secret", s => s.Model = "models/../secret");
+        await RefusedAsync(StatusCode.InvalidArgument, "datasets/ID", s => s.Dataset = "");
+        await RefusedAsync(StatusCode.InvalidArgument, "spec.split", s => s.Split = "dev");
+        await RefusedAsync(StatusCode.InvalidArgument, "spec.bleu_samples", s => s.BleuSamples = -1);
+        await RefusedAsync(StatusCode.InvalidArgument, "spec.bleu_tokens", s => s.BleuTokens = -1);
+        await RefusedAsync(StatusCode.InvalidArgument, "spec.ngram_order", s => s.NgramOrder = 99);
+
+        async Task RefusedAsync(StatusCode code, string part, Action<EvaluationRequestSpec> change)
+        {
+            var spec = Workshop.Spec(Checkpoint);
+            change(spec);
+            var error = await Assert.ThrowsAsync<RpcException>(() => host.CreateAsync(spec));
+            Assert.Equal(code, error.StatusCode);
+            Assert.Contains(part, error.Status.Detail, StringComparison.Ordinal);
+        }
     }
 
     [Theory]
-    [InlineData("runs/test/checkpoints/00000009", EvaluatorHost.Dataset, "validation", StatusCode.NotFound)]
-    [InlineData(EvaluatorHost.Checkpoint, "datasets/none-such", "validation", StatusCode.NotFound)]
-    [InlineData("models/none-such", EvaluatorHost.Dataset, "validation", StatusCode.NotFound)]
-    [InlineData("runs/../../etc", EvaluatorHost.Dataset, "validation", StatusCode.InvalidArgument)]
-    [InlineData(EvaluatorHost.Checkpoint, "datasets/%2e%2e", "validation", StatusCode.InvalidArgument)]
-    [InlineData(EvaluatorHost.Checkpoint, EvaluatorHost.Dataset, "dev", StatusCode.InvalidArgument)]
-    public async Task BadRequestsAreRefusedAtOnce(string model, string dataset, string split, StatusCode expected)
+    [InlineData("STATE_QUEUED")]
+    [InlineData("STATE_RUNNING")]
+    public async Task AnEvaluationThatAStoppedServiceLeftIsDoneByTheNext(string state)
     {
-        using var folder = new TemporaryFolder();
-        await using var host = await EvaluatorHost.StartAsync(folder.Path);
-        var spec = EvaluatorHost.Spec(model, dataset);
-        spec.Split = split;
-        var exception = await Assert.ThrowsAsync<RpcException>(() => host.CreateAsync(spec));
-        Assert.Equal(expected, exception.StatusCode);
+        using var workshop = await Workshop.OpenAsync();
+        await workshop.WriteModelAsync(Checkpoint);
+        Evaluation first;
+        await using (var host = await EvaluatorHost.StartAsync(workshop.StorePath))
+        {
+            first = await host.EvaluateAsync(Workshop.Spec(Checkpoint));
+        }
+
+        // As if the process had ended before the result.
+        var record = $"{first.Name}/evaluation.json";
+        var left = first.Clone();
+        (left.Result, left.EndTime, left.Fraction) = (null, null, 0.4);
+        var json = Google.Protobuf.JsonFormatter.Default.Format(left).Replace("STATE_SUCCEEDED", state, StringComparison.Ordinal);
+        await workshop.Store.WriteTextAsync(record, json);
+
+        await using var next = await EvaluatorHost.StartAsync(workshop.StorePath);
+        var done = (await next.WatchAsync(first.Name))[^1].Evaluation;
+        Assert.Equal(State.Succeeded, done.State);
+        Assert.Equal(first.Result.Model, done.Result.Model);
+        Assert.Equal(first.Result.Ngram, done.Result.Ngram);
+    }
+
+    private static double NgramLoss(TokenDataset dataset, TokenSplit split)
+    {
+        var model = KneserNeyModel.Train(dataset.Split("train"), dataset.Tokenizer.VocabularySize, 3);
+        var ids = new int[split.TokenCount];
+        split.Read(0, ids);
+        return -Enumerable.Range(1, ids.Length - 1).Sum(i => model.LogProbability(ids.AsSpan(0, i), ids[i])) / (ids.Length - 1);
     }
 }

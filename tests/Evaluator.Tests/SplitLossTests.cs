@@ -7,69 +7,104 @@ namespace LlmPipeline.Evaluator.Tests;
 
 public sealed class SplitLossTests
 {
-    private static LanguageModel Model()
+    [Theory]
+    [InlineData(2)]
+    [InlineData(24)]
+    [InlineData(25)]
+    [InlineData(26)]
+    [InlineData(1000)]
+    public async Task ResultDoesNotDependOnTheBatchSizeToTheLastBit(int tokens)
     {
-        TorchRuntime.Initialize();
-        return LanguageModel.Create(new ModelConfig { VocabularySize = 50, Layers = 2, Heads = 2, Width = 32, Context = 16 }, 3, torch.CPU);
-    }
-
-    private static ArraySplit Split(int count)
-    {
-        var random = new Random(4);
-        return new ArraySplit([.. Enumerable.Range(0, count).Select(_ => random.Next(50))]);
-    }
-
-    [Fact]
-    public void TheResultDoesNotDependOnTheBatchSize()
-    {
-        using var model = Model();
-        var split = Split(1000);
+        using var workshop = await Workshop.OpenAsync();
+        using var model = await workshop.CreateNetworkAsync();
+        var split = new ArraySplit(RandomIds(tokens, model.Config.VocabularySize));
         var one = SplitLoss.OfNetwork(model, split, null, CancellationToken.None, batch: 1);
-        foreach (var batch in new[] { 2, 7, 16, 61, 100 })
+        Assert.Equal(tokens - 1, one.TokenCount);
+        foreach (var batch in (int[])[2, 3, 16, 64])
         {
             Assert.Equal(one, SplitLoss.OfNetwork(model, split, null, CancellationToken.None, batch));
         }
     }
 
-    [Theory]
-    [InlineData(2)]
-    [InlineData(16)]
-    [InlineData(17)]
-    [InlineData(18)]
-    [InlineData(100)]
-    public void EveryTokenButTheFirstIsPredictedOnce(int count)
+    [Fact]
+    public async Task EveryTokenButTheFirstIsPredictedOnceFromItsWindow()
     {
-        using var model = Model();
-        var split = Split(count);
-        double lossSum = 0;
-        long correct = 0;
-        var windows = 0;
-        for (var position = 0; position < count - 1; position += 16, windows++)
-        {
-            var ids = new int[Math.Min(17, count - position)];
-            split.Read(position, ids);
-            var (loss, right) = model.Evaluate(ids.AsSpan(0, ids.Length - 1), ids.AsSpan(1), 1);
-            (lossSum, correct) = (lossSum + loss, correct + right);
-        }
+        using var workshop = await Workshop.OpenAsync();
+        using var model = await workshop.CreateNetworkAsync();
+        var ids = RandomIds(251, model.Config.VocabularySize);
+        var quality = SplitLoss.OfNetwork(model, new ArraySplit(ids), null, CancellationToken.None);
 
-        var quality = SplitLoss.OfNetwork(model, split, null, CancellationToken.None, batch: 3);
-        Assert.Equal(count - 1, quality.TokenCount);
-        Assert.Equal(lossSum / (count - 1), quality.Loss, 1e-12);
-        Assert.Equal((double)correct / (count - 1), quality.Accuracy, 1e-12);
+        var (nats, correct) = Reference(model, ids);
+        Assert.Equal(nats / 250, quality.Loss, 1e-6);
+        Assert.Equal(Math.Exp(nats / 250), quality.Perplexity, 1e-4);
+        Assert.Equal(correct / 250.0, quality.Accuracy, 1e-12);
+        Assert.Equal(nats / Math.Log(2) / (2 * 251), quality.BitsPerByte, 1e-6);
     }
 
     [Fact]
-    public void ASplitOfOneTokenIsAnError()
+    public async Task ABrokenNetworkIsNamedAsSuch()
     {
-        using var model = Model();
-        Assert.Contains("at least 2", Assert.Throws<InvalidDataException>(() => SplitLoss.OfNetwork(model, Split(1), null, CancellationToken.None)).Message, StringComparison.Ordinal);
+        using var workshop = await Workshop.OpenAsync();
+        using var model = await workshop.CreateNetworkAsync();
+        model.Parameters.Values.Fill(float.NaN);
+        var error = Assert.Throws<EvaluationException>(() => SplitLoss.OfNetwork(model, new ArraySplit(RandomIds(60, model.Config.VocabularySize)), null, CancellationToken.None));
+        Assert.Equal("LOSS_NOT_FINITE", error.Reason);
+    }
+
+    [Fact]
+    public async Task ASplitOfOneTokenHasNothingToPredict()
+    {
+        using var workshop = await Workshop.OpenAsync();
+        using var model = await workshop.CreateNetworkAsync();
+        var error = Assert.Throws<EvaluationException>(() => SplitLoss.OfNetwork(model, new ArraySplit([1]), null, CancellationToken.None));
+        Assert.Equal("INVALID_SPEC", error.Reason);
+        Assert.Contains("at least 2", error.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task CancellationStopsTheMeasurement()
+    {
+        using var workshop = await Workshop.OpenAsync();
+        using var model = await workshop.CreateNetworkAsync();
+        var split = new ArraySplit(RandomIds(60, model.Config.VocabularySize));
+        Assert.Throws<OperationCanceledException>(() => SplitLoss.OfNetwork(model, split, null, new CancellationToken(canceled: true)));
+    }
+
+    // Softmax in float64 over the logits of each window.
+    private static (double Nats, int Correct) Reference(LanguageModel model, int[] ids)
+    {
+        var (context, vocabulary) = (model.Config.Context, model.Config.VocabularySize);
+        var nats = 0.0;
+        var correct = 0;
+        for (var begin = 0; begin + 1 < ids.Length; begin += context)
+        {
+            var length = Math.Min(context, ids.Length - 1 - begin);
+            using var input = torch.tensor(ids.Skip(begin).Take(length).Select(i => (long)i).ToArray()).reshape(1, length);
+            using var output = model.Forward(input);
+            var logits = output.data<float>().ToArray();
+            for (var t = 0; t < length; t++)
+            {
+                var row = logits.Skip(t * vocabulary).Take(vocabulary).Select(l => (double)l).ToArray();
+                var target = ids[begin + t + 1];
+                nats += Math.Log(row.Sum(l => Math.Exp(l - row.Max()))) + row.Max() - row[target];
+                correct += Array.IndexOf(row, row.Max()) == target ? 1 : 0;
+            }
+        }
+
+        return (nats, correct);
+    }
+
+    private static int[] RandomIds(int count, int vocabulary)
+    {
+        var random = new Random(3);
+        return [.. Enumerable.Range(0, count).Select(_ => random.Next(vocabulary))];
     }
 
     private sealed class ArraySplit(int[] ids) : TokenSplit
     {
         public override long TokenCount => ids.Length;
 
-        public override long ByteCount => ids.Length;
+        public override long ByteCount => 2 * ids.Length;
 
         public override long DocumentCount => 1;
 

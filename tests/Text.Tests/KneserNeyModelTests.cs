@@ -66,6 +66,20 @@ public sealed class KneserNeyModelTests
         Assert.Equal(Math.Log(bAfterA), model.LogProbability([0], 1), 1e-12);
     }
 
+    [Theory]
+    [InlineData(1)]
+    [InlineData(2)]
+    [InlineData(6)]
+    public void ATextShorterThanTheOrderStillGivesADistribution(int count)
+    {
+        var model = KneserNeyModel.Train(new ArraySplit([.. Enumerable.Range(0, count).Select(i => i % 3)]), 4, 7);
+        foreach (var context in new int[][] { [], [0], [0, 1], [2, 0, 1, 2, 0, 1, 2], [3, 3] })
+        {
+            Assert.Equal(1, Enumerable.Range(0, 4).Sum(id => Math.Exp(model.LogProbability(context, id))), 1e-9);
+            Assert.InRange(model.MostLikely(context), 0, 3);
+        }
+    }
+
     private sealed class ArraySplit(int[] ids) : TokenSplit
     {
         public override long TokenCount => ids.Length;
