@@ -58,10 +58,10 @@ internal static class QuickstartCommand
         {
             Sources = { source },
             Tokenizer = new TokenizerSpec { Kind = "bpe", VocabularySize = 4096 },
-            Split = new SplitSpec { Method = "document", ValidationFraction = 0.05 },
+            Split = new SplitSpec { ValidationFraction = 0.05 },
         },
-        Model = new ModelSpec { Preset = "gpt-tiny" },
-        Optimizer = new OptimizerSpec { LearningRate = 2e-3, WarmupSteps = 50 },
+        Model = new ModelSpec { Preset = "gpt-nano", Context = 128 },
+        Optimizer = new OptimizerSpec { LearningRate = 4e-3, WarmupSteps = 50 },
         Training = new TrainingSpec
         {
             Steps = 2000,

@@ -132,7 +132,8 @@ internal sealed partial class EpochRunner(
             else if (plan.Checkpoint.Length > 0)
             {
                 replica.State = CheckpointStore.LoadAsync(store, plan.Checkpoint, replica.Model, replica.FirstMoment, replica.SecondMoment, cancellationToken)
-                    .GetAwaiter().GetResult() with { Run = plan.Run, SpecHash = fresh.SpecHash };
+                    .GetAwaiter().GetResult() with
+                { Run = plan.Run, SpecHash = fresh.SpecHash };
             }
 
             _replica = replica;

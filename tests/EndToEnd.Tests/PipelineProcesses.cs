@@ -98,7 +98,13 @@ internal sealed class PipelineProcesses : IDisposable
             Optimizer = new OptimizerSpec { LearningRate = 3e-3 },
             Training = new TrainingSpec
             {
-                Steps = 120, BatchSize = 12, MicroBatchSize = 2, ValidationInterval = 30, ValidationSequences = 20, CheckpointInterval = 30, KeepCheckpoints = 3,
+                Steps = 120,
+                BatchSize = 12,
+                MicroBatchSize = 2,
+                ValidationInterval = 30,
+                ValidationSequences = 20,
+                CheckpointInterval = 30,
+                KeepCheckpoints = 3,
             },
             Evaluation = new EvaluationSpec { BleuSamples = 4, BleuTokens = 8, NgramOrder = 2 },
             Seed = 5,

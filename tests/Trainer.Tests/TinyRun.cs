@@ -22,13 +22,27 @@ internal static class TinyRun
             Model = new ModelSpec { Architecture = "gpt2", Layers = 2, Heads = 2, Width = 16, Context = 8, Dropout = 0.1, Bias = true },
             Optimizer = new OptimizerSpec
             {
-                Kind = "adamw", LearningRate = 1e-2, MinLearningRate = 1e-3, WarmupSteps = 3,
-                Beta1 = 0.9, Beta2 = 0.99, Epsilon = 1e-8, WeightDecay = 0.1, ClipNorm = 1,
+                Kind = "adamw",
+                LearningRate = 1e-2,
+                MinLearningRate = 1e-3,
+                WarmupSteps = 3,
+                Beta1 = 0.9,
+                Beta2 = 0.99,
+                Epsilon = 1e-8,
+                WeightDecay = 0.1,
+                ClipNorm = 1,
             },
             Training = new TrainingSpec
             {
-                Steps = 12, BatchSize = 6, MicroBatchSize = 1, ValidationInterval = 5, ValidationSequences = 9,
-                CheckpointInterval = 4, KeepCheckpoints = 2, MaxSeconds = 0, MinWorkers = 1,
+                Steps = 12,
+                BatchSize = 6,
+                MicroBatchSize = 1,
+                ValidationInterval = 5,
+                ValidationSequences = 9,
+                CheckpointInterval = 4,
+                KeepCheckpoints = 2,
+                MaxSeconds = 0,
+                MinWorkers = 1,
             },
         };
         change?.Invoke(spec);

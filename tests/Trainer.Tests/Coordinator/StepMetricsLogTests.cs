@@ -126,6 +126,10 @@ public sealed class StepMetricsLogTests : IDisposable
 
     private static StepMetrics Step(int step, double seconds = 0) => new()
     {
-        Step = step, TrainLoss = 1.0 / step, TokenCount = step * 64, StepSeconds = 0.1, Time = Timestamp.FromDateTimeOffset(DateTimeOffset.UnixEpoch.AddSeconds(seconds)),
+        Step = step,
+        TrainLoss = 1.0 / step,
+        TokenCount = step * 64,
+        StepSeconds = 0.1,
+        Time = Timestamp.FromDateTimeOffset(DateTimeOffset.UnixEpoch.AddSeconds(seconds)),
     };
 }
