@@ -163,6 +163,20 @@ internal sealed class PipelineProcesses : IDisposable
         }
     }
 
+    /// <summary>Waits until the newest step meets a condition.</summary>
+    public async Task WaitForStepAsync(string name, string what, Func<StepMetrics, bool> condition)
+    {
+        var end = DateTime.UtcNow + Patience;
+        StepMetrics? newest = null;
+        while (newest is null || !condition(newest))
+        {
+            Assert.True(DateTime.UtcNow < end, $"{name} did not come to '{what}'; the newest step is {newest}.\n{Describe(null)}");
+            await Task.Delay(50);
+            var metrics = (await Runs.ListStepMetricsAsync(new ListStepMetricsRequest { Name = name, AfterStep = newest?.Step ?? 0, PageSize = 10_000 })).Metrics;
+            newest = metrics.Count > 0 ? metrics[^1] : newest;
+        }
+    }
+
     /// <summary>Every step's numbers, as text that shows every bit.</summary>
     public async Task<IReadOnlyList<string>> CurveAsync(string name)
     {
