@@ -31,7 +31,9 @@ internal static class Telemetry
             new ConfigureOptions<LoggerFilterOptions>(filters => filters
                 .AddFilter("Microsoft.AspNetCore", LogLevel.Warning)
                 .AddFilter("Grpc", LogLevel.Warning)
-                .AddFilter("System.Net.Http.HttpClient", LogLevel.Warning))));
+                .AddFilter("System.Net.Http.HttpClient", LogLevel.Warning)
+                // Who asks learns that a check fails; a line for each question of a waiting launcher says no more.
+                .AddFilter("Microsoft.Extensions.Diagnostics.HealthChecks", LogLevel.Critical))));
 
     public static void AddTelemetry(this IHostApplicationBuilder builder)
     {
@@ -48,11 +50,15 @@ internal static class Telemetry
                 .AddMeter("LlmPipeline.*"))
             .WithTracing(tracing => tracing
                 .AddSource("LlmPipeline.*")
-                .AddAspNetCoreInstrumentation(server => server.Filter = context => IsTraced(context.Request.Path.Value))
+                .AddAspNetCoreInstrumentation(server =>
+                {
+                    server.Filter = context => IsTraced(context.Request.Path.Value);
+                    server.EnrichWithHttpResponse = NameServerSpan;
+                })
                 .AddHttpClientInstrumentation(client =>
                 {
                     client.FilterHttpRequestMessage = request => IsTraced(request.RequestUri?.AbsolutePath);
-                    client.EnrichWithHttpRequestMessage = NameGrpcCall;
+                    client.EnrichWithHttpRequestMessage = NameClientSpan;
                 }));
 
         // OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES are read by the SDK itself.
@@ -71,7 +77,18 @@ internal static class Telemetry
     internal static bool IsTraced(PathString path) =>
         !UntracedPaths.Any(prefix => (path.Value ?? "").StartsWith(prefix, StringComparison.Ordinal));
 
-    private static void NameGrpcCall(Activity activity, HttpRequestMessage request)
+    // The name of a span of a forwarded call would be that of the proxy's route.
+    private static void NameServerSpan(Activity activity, HttpResponse response)
+    {
+        var request = response.HttpContext.Request;
+        if (request.ContentType?.StartsWith("application/grpc", StringComparison.Ordinal) == true && request.Path.Value is { } path)
+        {
+            activity.DisplayName = path.TrimStart('/');
+            activity.SetTag("rpc.system", "grpc");
+        }
+    }
+
+    private static void NameClientSpan(Activity activity, HttpRequestMessage request)
     {
         if (request.Content?.Headers.ContentType?.MediaType == "application/grpc" && request.RequestUri is { } uri)
         {

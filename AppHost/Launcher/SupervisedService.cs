@@ -89,8 +89,12 @@ internal sealed class SupervisedService(
         [.. resource.Command, .. resource.Arguments],
         resource.WorkingDirectory,
         ServiceEnvironment.Of(resource, settings, otlpEndpoint(), terminal.IsColoured),
-        resource.IsTask ? null : line => terminal.Write(resource.Name, line),
+        resource.IsTask ? null : line => terminal.Write(resource.Name, settings.ShowsAllLogs ? line : WithoutStackTrace(line)),
         resource is ProjectResource && !resource.IsTask ? null : guardian);
+
+    // Beside a quick start's output the message has to do.
+    private static string WithoutStackTrace(string line) =>
+        line.IndexOf("    at ", StringComparison.Ordinal) is > 0 and var start ? line[..start] : line;
 
     private async Task AwaitHealthAsync(CancellationToken stop)
     {
@@ -121,7 +125,8 @@ internal sealed class SupervisedService(
 
     private void ReportCrash(ServiceProcess process, int code)
     {
-        terminal.WriteError($"{resource.Name} ended unexpectedly, with exit code {code}. Its last lines:");
+        var hint = process.LastLines.Count > 0 ? "Its last lines:" : "It wrote nothing.";
+        terminal.WriteError($"{resource.Name} ended unexpectedly, with exit code {code}. {hint}");
         foreach (var line in process.LastLines)
         {
             terminal.WriteError($"    {line}");

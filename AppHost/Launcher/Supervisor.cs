@@ -47,6 +47,7 @@ internal sealed class Supervisor : IDisposable
         await Task.WhenAll([ReportReadyAsync(), .. _services.Select(RunAsync)]);
         await Task.Delay(Timeout.Infinite, _signals.Stop).ContinueWith(_ => { }, TaskScheduler.Default);
         _terminal.Write("Stopping.");
+        _terminal.HidesServices = !_settings.ShowsAllLogs;
         await StopAsync();
         return _exitCode;
     }

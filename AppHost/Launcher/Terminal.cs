@@ -11,6 +11,9 @@ internal sealed class Terminal(int nameWidth)
 
     public bool IsColoured => _coloured;
 
+    /// <summary>Drops the lines of services: while all of them stop, each warns of the others.</summary>
+    public bool HidesServices { get; set; }
+
     /// <summary>A line of the launcher itself.</summary>
     public void Write(string line)
     {
@@ -32,6 +35,11 @@ internal sealed class Terminal(int nameWidth)
     /// <summary>A line that a service wrote.</summary>
     public void Write(string name, string line)
     {
+        if (HidesServices)
+        {
+            return;
+        }
+
         lock (_lock)
         {
             if (!_names.Contains(name))

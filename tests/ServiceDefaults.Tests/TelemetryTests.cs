@@ -35,7 +35,7 @@ public sealed class TelemetryTests
 
         var work = Assert.Single(service.Spans, span => span.DisplayName == "work");
         var trace = service.Spans.Where(span => span.TraceId == work.TraceId).ToList();
-        Assert.Contains(trace, span => span is { Kind: ActivityKind.Server, DisplayName: "POST /llmpipeline.runs.v1.RunService/GetRun" });
+        Assert.Contains(trace, span => span is { Kind: ActivityKind.Server, DisplayName: "llmpipeline.runs.v1.RunService/GetRun" });
         Assert.Contains(trace, span => span is { Kind: ActivityKind.Client, DisplayName: "llmpipeline.runs.v1.RunService/GetRun" });
         Assert.DoesNotContain(service.Spans, span => span.DisplayName.Contains("ealth", StringComparison.Ordinal));
     }
