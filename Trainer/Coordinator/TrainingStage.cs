@@ -63,6 +63,11 @@ internal sealed partial class TrainingStage(
             {
                 epochs.SetJob(null);
             }
+            else
+            {
+                using var timeout = new CancellationTokenSource(StorageRetry);
+                await log.CommitAsync(timeout.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            }
         }
     }
 
