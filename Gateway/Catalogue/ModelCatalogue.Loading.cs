@@ -34,6 +34,8 @@ internal sealed partial class ModelCatalogue
                 VersionGone(gone);
             }
         }
+
+        _lastLook = time.GetTimestamp();
     }
 
     private bool IsKnown(string name, string eTag)

@@ -14,6 +14,7 @@ internal sealed partial class ModelCatalogue(
     private const string ManifestSuffix = "/manifest.json";
     private static readonly TimeSpan RetryDelay = TimeSpan.FromSeconds(10);
     private static readonly TimeSpan FirstLookTime = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan LookAgainInterval = TimeSpan.FromMilliseconds(200);
 
     private readonly Lock _lock = new();
     private readonly SemaphoreSlim _refreshing = new(1);
@@ -23,6 +24,7 @@ internal sealed partial class ModelCatalogue(
     private readonly Dictionary<string, (string ETag, string Cause)> _unreadable = new(StringComparer.Ordinal);
     private readonly TaskCompletionSource _looked = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private long _clock;
+    private long _lastLook;
 
     /// <summary>Why storage could not be read at the last look; null when it could.</summary>
     public Exception? StorageFailure { get; private set; }
@@ -68,6 +70,7 @@ internal sealed partial class ModelCatalogue(
     /// <exception cref="GatewayException">There is no such model, or it cannot be loaded.</exception>
     public async Task<LoadedModel> AcquireAsync(string name, CancellationToken cancellationToken)
     {
+        var lookedAgain = false;
         while (true)
         {
             VersionEntry? entry;
@@ -83,12 +86,21 @@ internal sealed partial class ModelCatalogue(
 
             if (entry is null)
             {
-                if (HasLooked)
+                if (!HasLooked)
+                {
+                    await WaitForFirstLookAsync(cancellationToken);
+                }
+                else if (!lookedAgain)
+                {
+                    // It may have been published since the last look.
+                    await LookAgainAsync(cancellationToken);
+                    lookedAgain = true;
+                }
+                else
                 {
                     throw NotFound(name);
                 }
 
-                await WaitForFirstLookAsync(cancellationToken);
                 continue;
             }
 
@@ -152,6 +164,27 @@ internal sealed partial class ModelCatalogue(
 
         _refreshing.Dispose();
         base.Dispose();
+    }
+
+    // Unknown names cost at most a few looks a second, however many come.
+    private async Task LookAgainAsync(CancellationToken cancellationToken)
+    {
+        await _refreshing.WaitAsync(cancellationToken);
+        try
+        {
+            if (time.GetElapsedTime(_lastLook) > LookAgainInterval)
+            {
+                await DiscoverAsync(cancellationToken);
+            }
+        }
+        catch (Exception exception) when (!cancellationToken.IsCancellationRequested)
+        {
+            StorageUnreadable(exception);
+        }
+        finally
+        {
+            _refreshing.Release();
+        }
     }
 
     private async Task WaitForFirstLookAsync(CancellationToken cancellationToken)
