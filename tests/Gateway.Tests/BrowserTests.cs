@@ -23,7 +23,7 @@ public sealed class BrowserTests
         AddFailedRun(runs);
         var (trainer, url) = await runs.StartAsync();
         await using var disposeTrainer = trainer;
-        await using var gateway = await GatewayHost.StartAsync(storage.Path, ("Trainer:Endpoint", url));
+        await using var gateway = await GatewayHost.StartAsync(storage.Path, ("Trainer:Endpoint", url), ("Gateway:MaxTokens", "100000"));
         await NodeScript.RunAsync(
             "playwright-core", "1.65.1", "page.mjs", browser!, gateway.Url, Environment.GetEnvironmentVariable("LLMPIPELINE_SCREENSHOTS") ?? "");
     }

@@ -53,13 +53,13 @@ try {
   assert.equal(await page.locator(".answer script, .answer img, .answer b").count(), 0);
 
   // Leaving an answer: it stops, and the next one can begin.
-  await page.locator("#max-tokens").fill("4096");
+  await page.locator("#max-tokens").fill("100000");
   await page.getByRole("button", { name: "Generate" }).click();
   await page.getByRole("button", { name: "Stop", exact: true }).click();
   await page.locator("#speed", { hasText: "stopped" }).waitFor();
-  await page.locator("#max-tokens").fill("5000");
+  await page.locator("#max-tokens").fill("200000");
   await page.getByRole("button", { name: "Generate" }).click();
-  await page.locator("#playground-error", { hasText: "max_tokens is 5000" }).waitFor();
+  await page.locator("#playground-error", { hasText: "max_tokens is 200000" }).waitFor();
   problems.splice(0, problems.length, ...problems.filter(p => !p.includes("400 (Bad Request)")));
   await page.close();
 
