@@ -33,7 +33,7 @@ internal static class ShakespeareCharBench
                     var evaluation = result.GetProperty("evaluation");
                     var network = evaluation.GetProperty("model");
                     var loss = network.GetProperty("loss").GetDouble();
-                    var seconds = result.GetProperty("progress").GetProperty("trainSeconds").GetDouble();
+                    var seconds = result.GetProperty("progress").GetProperty("train_seconds").GetDouble();
                     if (workers == 1)
                     {
                         losses.Add(loss);
@@ -41,7 +41,7 @@ internal static class ShakespeareCharBench
 
                     _ = curves.TryAdd(workers, TrainLosses(storage, run));
                     rows.AppendLine(CultureInfo.InvariantCulture,
-                        $"| {workers} | {seed} | {loss:F4} | {network.GetProperty("accuracy").GetDouble():P1} | {evaluation.GetProperty("ngram").GetProperty("loss").GetDouble():F4} | {network.GetProperty("tokenCount").GetString()} | {seconds:F0} |");
+                        $"| {workers} | {seed} | {loss:F4} | {network.GetProperty("accuracy").GetDouble():P1} | {evaluation.GetProperty("ngram").GetProperty("loss").GetDouble():F4} | {network.GetProperty("token_count").GetString()} | {seconds:F0} |");
                 }
 
                 await application.StopAsync();
