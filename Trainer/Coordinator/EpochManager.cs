@@ -84,36 +84,6 @@ internal sealed partial class EpochManager(TimeProvider time, EpochTimings timin
         _changed.Set();
     }
 
-    /// <summary>Takes a heartbeat; the ticket holds the answer and has to be disposed when the call ends.</summary>
-    public HeartbeatTicket Enter(HeartbeatRequest request)
-    {
-        HeartbeatTicket ticket;
-        lock (_lock)
-        {
-            var now = time.GetTimestamp();
-            if (!_workers.TryGetValue(request.WorkerId, out var worker))
-            {
-                worker = new EpochWorker(request.WorkerId, now);
-                _workers.Add(request.WorkerId, worker);
-                foreach (var old in _workers.Values.Where(w => w.Id != request.WorkerId && w.Address == request.Address).ToList())
-                {
-                    Lose(old, $"{request.WorkerId} was started in its place, at {request.Address}");
-                }
-            }
-
-            worker.Beat(request, now);
-            if (worker.Assignment is null)
-            {
-                ReleaseIdle();
-            }
-
-            ticket = new HeartbeatTicket(this, worker);
-        }
-
-        _changed.Set();
-        return ticket;
-    }
-
     /// <summary>Whether a report of this epoch and worker counts.</summary>
     public bool Accepts(string run, long epoch, string workerId)
     {
@@ -164,6 +134,7 @@ internal sealed partial class EpochManager(TimeProvider time, EpochTimings timin
                 _notices.Add(new WorkerNotice(RunEvents.WorkerJoined, $"{newcomer.Id} ({newcomer.Device}) joined."));
             }
 
+            TellMixture(members);
             var startStep = source >= 0 ? members[source].StepOf(job) : origin!.Step;
             var plan = new EpochPlan
             {
@@ -180,7 +151,7 @@ internal sealed partial class EpochManager(TimeProvider time, EpochTimings timin
                 Members = { members.Select(m => new EpochMember { WorkerId = m.Id, Address = m.Address }) },
             };
             _brokenEpochs = _epoch?.BrokenAt is null ? 0 : _brokenEpochs + 1;
-            _epoch = new Epoch(number, [.. members.Select(m => m.Id)], time.GetTimestamp());
+            _epoch = new Epoch(number, [.. members.Select(m => m.Id)]);
             foreach (var worker in _workers.Values)
             {
                 var rank = members.IndexOf(worker);
@@ -197,6 +168,17 @@ internal sealed partial class EpochManager(TimeProvider time, EpochTimings timin
             }
 
             return new EpochStart(number, [.. members.Select((m, rank) => m.ToRecord(rank))], decision.Reason, startStep, source < 0);
+        }
+    }
+
+    /// <summary>Members that compute with different processors or libraries may round differently.</summary>
+    private void TellMixture(List<EpochWorker> members)
+    {
+        var kinds = members.GroupBy(m => m.Fingerprint).ToList();
+        if (kinds.Count > 1)
+        {
+            _notices.Add(new WorkerNotice(RunEvents.FingerprintsDiffer,
+                $"Workers compute differently, so the result may depend on who computed what: {string.Join("; ", kinds.Select(k => $"{string.Join(", ", k.Select(m => m.Id))} with {k.Key}"))}."));
         }
     }
 
@@ -264,28 +246,12 @@ internal sealed partial class EpochManager(TimeProvider time, EpochTimings timin
         }
     }
 
-    private void End(EpochWorker worker)
-    {
-        lock (_lock)
-        {
-            worker.EndBeat(time.GetTimestamp());
-            if (worker is { Leaving: true, OpenCalls: 0 } && _epoch?.Members.Contains(worker.Id) != true)
-            {
-                _workers.Remove(worker.Id);
-            }
-        }
-
-        _changed.Set();
-    }
-
     /// <summary>The present epoch.</summary>
-    private sealed class Epoch(long number, IReadOnlyList<string> members, long formedAt)
+    private sealed class Epoch(long number, IReadOnlyList<string> members)
     {
         public long Number => number;
 
         public IReadOnlyList<string> Members => members;
-
-        public long FormedAt => formedAt;
 
         /// <summary>When the first member reported its failure (timestamp).</summary>
         public long? BrokenAt { get; set; }
@@ -293,49 +259,4 @@ internal sealed partial class EpochManager(TimeProvider time, EpochTimings timin
         /// <summary>Members that are gone.</summary>
         public HashSet<string> Lost { get; } = new(StringComparer.Ordinal);
     }
-
-    /// <summary>A heartbeat that is being held.</summary>
-    internal sealed class HeartbeatTicket(EpochManager manager, EpochWorker worker) : IDisposable
-    {
-        /// <summary>The assignment as soon as it differs from the one that the worker has seen; whatever there is when the wait ends.</summary>
-        public async Task<Assignment?> WaitAsync(long seen, TimeSpan wait, CancellationToken cancellationToken)
-        {
-            var start = manager.TimeStamp();
-            while (true)
-            {
-                var (assignment, changed) = Current();
-                var left = wait - manager.Since(start);
-                if ((assignment is not null && assignment.Version != seen) || left <= TimeSpan.Zero || cancellationToken.IsCancellationRequested)
-                {
-                    return assignment;
-                }
-
-                try
-                {
-                    await changed.WaitAsync(left, manager.Clock, cancellationToken);
-                }
-                catch (Exception exception) when (exception is TimeoutException or OperationCanceledException)
-                {
-                    return Current().Assignment;
-                }
-            }
-        }
-
-        /// <inheritdoc/>
-        public void Dispose() => manager.End(worker);
-
-        private (Assignment? Assignment, Task Changed) Current()
-        {
-            lock (manager._lock)
-            {
-                return (worker.Assignment, worker.Changed);
-            }
-        }
-    }
-
-    private TimeProvider Clock => time;
-
-    private long TimeStamp() => time.GetTimestamp();
-
-    private TimeSpan Since(long timestamp) => time.GetElapsedTime(timestamp);
 }

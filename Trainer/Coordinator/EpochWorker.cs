@@ -17,6 +17,9 @@ internal sealed class EpochWorker(string id, long joinedAt)
 
     public string Device { get; private set; } = "";
 
+    /// <summary>What it computes with.</summary>
+    public string Fingerprint { get; private set; } = "";
+
     public WorkerState? State { get; private set; }
 
     public EpochFailure? Failure { get; private set; }
@@ -41,7 +44,8 @@ internal sealed class EpochWorker(string id, long joinedAt)
     /// <summary>A heartbeat came.</summary>
     public void Beat(HeartbeatRequest request, long now)
     {
-        (Address, Device, State, Failure, Leaving) = (request.Address, request.Device, request.State, request.Failure, request.Leaving);
+        (Address, Device, Fingerprint, State, Failure, Leaving) =
+            (request.Address, request.Device, request.Fingerprint, request.State, request.Failure, request.Leaving);
         LastBeat = LastSeen = now;
         OpenCalls++;
     }

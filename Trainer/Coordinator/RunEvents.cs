@@ -16,6 +16,7 @@ internal static class RunEvents
     public const string WorkerJoined = "WORKER_JOINED";
     public const string WorkerLost = "WORKER_LOST";
     public const string WorkerLeft = "WORKER_LEFT";
+    public const string FingerprintsDiffer = "FINGERPRINTS_DIFFER";
     public const string Validated = "VALIDATED";
     public const string CheckpointWritten = "CHECKPOINT_WRITTEN";
     public const string TrainingFinished = "TRAINING_FINISHED";

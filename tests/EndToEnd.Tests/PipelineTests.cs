@@ -7,6 +7,7 @@ using State = LlmPipeline.Runs.V1.Run.Types.State;
 namespace LlmPipeline.EndToEnd.Tests;
 
 /// <summary>The pipeline as processes that are really killed.</summary>
+[Collection(ProcessCollection.Name)]
 public sealed class PipelineTests(PipelineTests.Reference reference) : IClassFixture<PipelineTests.Reference>
 {
     [Fact]
@@ -62,6 +63,34 @@ public sealed class PipelineTests(PipelineTests.Reference reference) : IClassFix
         Assert.Contains(run.Events, e => e.Kind == "WORKER_LOST" && e.Message.Contains("worker-1", StringComparison.Ordinal));
         Assert.Contains(run.Events, e => e.Kind == "EPOCH_STARTED" && e.Message.Contains("2 workers", StringComparison.Ordinal));
         Assert.Equal(1, run.Attempt);
+    }
+
+    [Fact]
+    public async Task AWorkerThatFreezesIsLeftBehindAndComesBackWhenItThaws()
+    {
+        using var pipeline = new PipelineProcesses();
+        pipeline.Start(workers: 3);
+        await pipeline.CreateAsync("some-run", pipeline.Spec(s => s.Training.MinWorkers = 3));
+        await pipeline.WaitAsync("runs/some-run", "step 40", r => r.Progress.Step >= 40);
+        pipeline.Workers[2].Signal("STOP");
+        await pipeline.WaitAsync("runs/some-run", "an epoch of two", r => r.Workers.Count == 2 || IsTrained(r));
+        pipeline.Workers[2].Signal("CONT");
+        var run = await pipeline.WaitAsync("runs/some-run", "trained", IsTrained);
+        Assert.Equal(await reference.CurveAsync(), await pipeline.CurveAsync(run.Name));
+        Assert.Contains(run.Events, e => e.Kind == "WORKER_LOST" && e.Message.Contains("worker-2", StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public async Task AWorkerThatIsAskedToStopLeavesBetweenTwoSteps()
+    {
+        using var pipeline = new PipelineProcesses();
+        pipeline.Start(workers: 2);
+        await pipeline.CreateAsync("some-run", pipeline.Spec(s => s.Training.MinWorkers = 2));
+        await pipeline.WaitAsync("runs/some-run", "step 40", r => r.Progress.Step >= 40);
+        pipeline.Workers[0].Signal("TERM");
+        var run = await pipeline.WaitAsync("runs/some-run", "trained", IsTrained);
+        Assert.Equal(await reference.CurveAsync(), await pipeline.CurveAsync(run.Name));
+        Assert.DoesNotContain(run.Events, e => e.Kind == "WORKER_LOST");
     }
 
     [Fact]

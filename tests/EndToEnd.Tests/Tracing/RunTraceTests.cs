@@ -4,6 +4,7 @@ using LlmPipeline.Runs.V1;
 
 namespace LlmPipeline.EndToEnd.Tests.Tracing;
 
+[Collection(ProcessCollection.Name)]
 public sealed class RunTraceTests
 {
     private static readonly string[] Services = ["gateway", "trainer", "preprocessor", "worker-0", "worker-1", "evaluator"];

@@ -190,11 +190,32 @@ public sealed class EpochManagerTests
     public void ARestartedWorkerTakesThePlaceOfTheProcessBeforeIt()
     {
         Started("worker-a", "worker-b");
+        Kill("worker-b");
         Beat("worker-x", address: _workers["worker-b"].Address);
         Advance(0.6);
         var start = Form(null);
         Assert.Equal(["worker-a", "worker-x"], start.Workers.Select(w => w.WorkerId));
         Assert.Contains(_manager.TakeNotices(), n => n.Message.Contains("worker-x was started in its place", StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public void TwoWorkersThatClaimOneAddressDoNotPushEachOtherOut()
+    {
+        Started("worker-a", "worker-b");
+        Beat("worker-x", address: _workers["worker-b"].Address);
+        Advance(0.6);
+        Assert.Equal(["worker-a", "worker-b", "worker-x"], Form(null).Workers.Select(w => w.WorkerId));
+    }
+
+    [Fact]
+    public void AMixtureOfFingerprintsIsTold()
+    {
+        Begin();
+        Beat("worker-a", fingerprint: "avx2");
+        Beat("worker-b", fingerprint: "avx512");
+        Advance(0.6);
+        Form(new EpochOrigin("", 0));
+        Assert.Contains(_manager.TakeNotices(), n => n.Kind == RunEvents.FingerprintsDiffer && n.Message.Contains("worker-b with avx512", StringComparison.Ordinal));
     }
 
     [Fact]
@@ -426,7 +447,7 @@ public sealed class EpochManagerTests
         _manager.Progressed();
     }
 
-    private void Beat(string id, long step = -1, int attempt = 1, EpochFailure? failure = null, string? address = null, bool leaving = false)
+    private void Beat(string id, long step = -1, int attempt = 1, EpochFailure? failure = null, string? address = null, bool leaving = false, string fingerprint = "")
     {
         if (!_workers.TryGetValue(id, out var worker))
         {
@@ -437,6 +458,7 @@ public sealed class EpochManagerTests
         request.State = step < 0 ? null : new WorkerState { Run = "runs/some-run", Attempt = attempt, Step = step };
         request.Failure = failure;
         request.Leaving = leaving;
+        request.Fingerprint = fingerprint;
         worker.Ticket?.Dispose();
         worker.Ticket = _manager.Enter(request);
     }
