@@ -160,6 +160,12 @@ internal sealed partial class TrainingLoop
             {
                 _replica.State = State with { Step = -1 };
                 _replica.State = _copy(Array.IndexOf(steps, newest), newest);
+                foreach (var copied in LastMetrics())
+                {
+                    // Rank 0 of the epoch before may have taken its report of this step with it.
+                    _replica.Remember(copied);
+                }
+
                 StepDone?.Invoke();
             }
 

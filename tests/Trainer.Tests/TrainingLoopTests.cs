@@ -52,6 +52,28 @@ public sealed class TrainingLoopTests
     }
 
     [Fact]
+    public async Task ANewRankZeroReportsWhatTheLostOneTookWithIt()
+    {
+        using var reference = new LoopHarness(TinyRun.Spec(), 1);
+        await reference.RunAsync();
+        var apart = 0;
+        for (var chunk = 2; chunk < 44; chunk++)
+        {
+            using var broken = new LoopHarness(TinyRun.Spec(), 3);
+            broken.Rings[0].BreakAtChunk = chunk;
+            Assert.All(await broken.RunAsync(), outcome => Assert.IsType<RingBrokenException>(outcome));
+            apart += broken.Replicas[1].State.Step != broken.Replicas[2].State.Step ? 1 : 0;
+
+            // No report of rank 0 has arrived. Whoever is behind is the new rank 0, and copies the last step.
+            using var survivors = new LoopHarness(TinyRun.Spec(), 2, 2, [.. broken.Replicas[1..].OrderBy(r => r.State.Step)]);
+            Assert.All(await survivors.RunAsync(), outcome => Assert.Equal(LoopOutcome.Finished, outcome));
+            Assert.Equal(reference.Sink.Curve, survivors.Sink.Curve);
+        }
+
+        Assert.True(apart > 0, "In no case were the survivors at different steps.");
+    }
+
+    [Fact]
     public async Task AnEmptyNewcomerCopiesTheStateAndChangesNothing()
     {
         using var reference = new LoopHarness(TinyRun.Spec(), 1);
