@@ -27,7 +27,8 @@ internal static class Machine
     {
         Console.WriteLine();
         Console.WriteLine(markdown);
-        await File.WriteAllTextAsync(Path.Combine(RepositoryRoot, "bench", "results", name + ".md"), markdown + "\n");
+        var folder = Directory.CreateDirectory(Path.Combine(RepositoryRoot, "bench", "results"));
+        await File.WriteAllTextAsync(Path.Combine(folder.FullName, name + ".md"), markdown.Replace("\n\n\n", "\n\n", StringComparison.Ordinal) + "\n");
     }
 
     /// <summary>Standard output of a command that has to succeed.</summary>

@@ -29,7 +29,7 @@ internal static class QuickStartBench
                 var stop = await application.StopAsync();
                 worst = time > worst ? time : worst;
                 rows.AppendLine(CultureInfo.InvariantCulture, $"| {workers} | {time.TotalSeconds:F0} | {answer} | {stop.TotalSeconds:F1} |");
-                outputs.AppendLine(CultureInfo.InvariantCulture, $"\n{workers} workers:\n").AppendJoin('\n', application.Lines.Select(l => "    " + l)).AppendLine();
+                outputs.AppendLine(CultureInfo.InvariantCulture, $"\n{workers} workers:\n").AppendJoin('\n', application.Lines.Select(l => "    " + l.Replace(clone, ".", StringComparison.Ordinal))).AppendLine();
             }
             finally
             {
