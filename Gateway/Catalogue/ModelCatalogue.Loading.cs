@@ -8,6 +8,7 @@ internal sealed partial class ModelCatalogue
 {
     private async Task DiscoverAsync(CancellationToken cancellationToken)
     {
+        _lastLook = time.GetTimestamp();
         var seen = new HashSet<string>(StringComparer.Ordinal);
         await foreach (var blob in store.ListAsync("models/", cancellationToken))
         {
@@ -34,8 +35,6 @@ internal sealed partial class ModelCatalogue
                 VersionGone(gone);
             }
         }
-
-        _lastLook = time.GetTimestamp();
     }
 
     private bool IsKnown(string name, string eTag)

@@ -166,14 +166,21 @@ internal sealed partial class ModelCatalogue(
         base.Dispose();
     }
 
-    // Unknown names cost at most a few looks a second, however many come.
+    // Unknown names cost at most a few looks a second, however many come: they share the first look that begins after they came.
     private async Task LookAgainAsync(CancellationToken cancellationToken)
     {
+        var came = time.GetTimestamp();
         await _refreshing.WaitAsync(cancellationToken);
         try
         {
-            if (time.GetElapsedTime(_lastLook) > LookAgainInterval)
+            if (_lastLook <= came)
             {
+                var wait = LookAgainInterval - time.GetElapsedTime(_lastLook);
+                if (wait > TimeSpan.Zero)
+                {
+                    await Task.Delay(wait, time, cancellationToken);
+                }
+
                 await DiscoverAsync(cancellationToken);
             }
         }
