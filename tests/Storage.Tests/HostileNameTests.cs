@@ -1,5 +1,6 @@
 using FsCheck;
 using FsCheck.Fluent;
+using LlmPipeline.Fakes;
 
 namespace LlmPipeline.Storage.Tests;
 

@@ -1,3 +1,4 @@
+using LlmPipeline.Fakes;
 using Microsoft.Extensions.Time.Testing;
 
 namespace LlmPipeline.Storage.Tests;
