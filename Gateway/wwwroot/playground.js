@@ -47,6 +47,29 @@ async function* events(body) {
   }
 }
 
+// Shows text once a frame: a model can be faster than a page that lays itself out for every token, and Stop has to answer meanwhile.
+function writer(target, box) {
+  let pending = "";
+  let frame = 0;
+  const flush = () => {
+    cancelAnimationFrame(frame);
+    frame = 0;
+    if (pending !== "") {
+      const atEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 40;
+      target.append(pending);
+      pending = "";
+      if (atEnd) {
+        box.scrollTop = box.scrollHeight;
+      }
+    }
+  };
+  const write = text => {
+    pending += text;
+    frame ||= requestAnimationFrame(flush);
+  };
+  return { write, flush };
+}
+
 function fail(message) {
   $("playground-error").textContent = message;
   $("playground-error").hidden = message === "";
@@ -55,6 +78,7 @@ function fail(message) {
 async function generate() {
   running = new AbortController();
   const box = $("answer").parentElement;
+  const answer = writer($("answer"), box);
   const prompt = $("prompt").value;
   const started = performance.now();
   let first = 0;
@@ -80,7 +104,12 @@ async function generate() {
     if (!response.ok) {
       throw new Error((await response.json()).error.message);
     }
+    let yielded = performance.now();
     for await (const data of events(response.body)) {
+      if (performance.now() - yielded > 10) { // buffered events alone would keep clicks and frames waiting
+        await new Promise(resolve => setTimeout(resolve));
+        yielded = performance.now();
+      }
       if (data === "[DONE]") {
         break;
       }
@@ -91,13 +120,10 @@ async function generate() {
       const text = chunk.choices[0]?.text ?? "";
       if (text !== "") {
         first ||= performance.now();
-        const atEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 40;
-        $("answer").append(text);
-        if (atEnd) {
-          box.scrollTop = box.scrollHeight;
-        }
+        answer.write(text);
       }
       if (chunk.usage) {
+        answer.flush();
         const seconds = (performance.now() - started) / 1000;
         const count = chunk.usage.completion_tokens;
         $("speed").textContent = `${count} tokens, ${(count / seconds).toFixed(0)} tokens/s` + (first ? `, first after ${Math.round(first - started)} ms` : "");
@@ -109,6 +135,7 @@ async function generate() {
       fail(error.message);
     }
   } finally {
+    answer.flush();
     running = null;
     delete box.dataset.busy;
     $("stop").disabled = true;

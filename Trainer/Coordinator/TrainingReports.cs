@@ -1,4 +1,6 @@
+using Grpc.Core;
 using LlmPipeline.Runs.V1;
+using LlmPipeline.ServiceDefaults;
 using LlmPipeline.Storage;
 using LlmPipeline.Workers.V1;
 
@@ -22,7 +24,11 @@ internal sealed class TrainingReports(
     /// <summary>Completes when rank 0 said that training is over.</summary>
     public Task Finished => _finished.Task;
 
+    /// <summary>Takes no report until the result is disposed: an epoch that begins again from a checkpoint first drops the steps after it.</summary>
+    public Task<IDisposable> HoldAsync(CancellationToken cancellationToken) => _gate.EnterAsync(cancellationToken);
+
     /// <summary>Takes a report; what it says is durable as far as it has to be when this returns.</summary>
+    /// <exception cref="RpcException">ABORTED when it is of an old epoch.</exception>
     public async Task TakeAsync(ReportProgressRequest request, CancellationToken cancellationToken)
     {
         if (request.Checkpoint.Length > 0 && ResourceName.ParseCheckpoint(request.Checkpoint).Run != request.Run)
@@ -32,6 +38,11 @@ internal sealed class TrainingReports(
 
         using (await _gate.EnterAsync(cancellationToken))
         {
+            if (!epochs.Accepts(request.Run, request.Epoch, request.WorkerId))
+            {
+                throw OldEpoch(request);
+            }
+
             var news = log.Append(request.Metrics);
             if (log.Last is { } last && last.Step > _mostSteps)
             {
@@ -54,6 +65,10 @@ internal sealed class TrainingReports(
             }
         }
     }
+
+    /// <summary>The worker sends the report again when it has the new epoch.</summary>
+    public static RpcException OldEpoch(ReportProgressRequest request) =>
+        RpcErrors.Create(StatusCode.Aborted, ErrorReasons.OldEpoch, $"Epoch {request.Epoch} of '{request.Run}' is over.");
 
     private bool Apply(Run run, ReportProgressRequest request, IReadOnlyList<StepMetrics> news)
     {

@@ -1,7 +1,6 @@
 using System.Diagnostics;
 using Grpc.Core;
 using LlmPipeline.Runs.V1;
-using LlmPipeline.ServiceDefaults;
 using LlmPipeline.Storage;
 using LlmPipeline.Workers.V1;
 using Microsoft.Extensions.Options;
@@ -21,12 +20,7 @@ internal sealed partial class TrainingStage(
     /// <exception cref="RpcException">ABORTED when it is of an old epoch.</exception>
     public async Task ReportAsync(ReportProgressRequest request, CancellationToken cancellationToken)
     {
-        if (_reports is not { } reports || !epochs.Accepts(request.Run, request.Epoch, request.WorkerId))
-        {
-            throw RpcErrors.Create(StatusCode.Aborted, ErrorReasons.OldEpoch, $"Epoch {request.Epoch} of '{request.Run}' is over.");
-        }
-
-        await reports.TakeAsync(request, cancellationToken);
+        await (_reports ?? throw TrainingReports.OldEpoch(request)).TakeAsync(request, cancellationToken);
     }
 
     /// <summary>Returns when training is over, or the run was cancelled and no worker trains it any more.</summary>
@@ -98,7 +92,7 @@ internal sealed partial class TrainingStage(
                     return;
                 case EpochAction.Fail:
                     throw new StageFailedException(decision.Error!.Reason, decision.Error.Message);
-                case EpochAction.Form when await TryBeginAsync(id, run, log, decision, stopping):
+                case EpochAction.Form when await TryBeginAsync(id, run, log, reports, decision, stopping):
                     said = "";
                     continue;
                 case EpochAction.Form:
@@ -127,7 +121,7 @@ internal sealed partial class TrainingStage(
     }
 
     /// <summary>Begins an epoch; false when storage does not let it.</summary>
-    private async Task<bool> TryBeginAsync(string id, Run run, StepMetricsLog log, EpochDecision decision, CancellationToken stopping)
+    private async Task<bool> TryBeginAsync(string id, Run run, StepMetricsLog log, TrainingReports reports, EpochDecision decision, CancellationToken stopping)
     {
         try
         {
@@ -141,6 +135,7 @@ internal sealed partial class TrainingStage(
             }
 
             var number = await counter.NextAsync(stopping);
+            using var hold = await reports.HoldAsync(stopping);
             if (epochs.Begin(number, origin) is not { } start)
             {
                 return true;
