@@ -40,8 +40,8 @@ internal sealed class DatasetSpecResolver(IOptions<PreprocessorOptions> options,
             resolved.Sources[i] = SourceFiles.Resolve(resolved.Sources[i]);
         }
 
-        resolved.JsonlField = resolved.HasJsonlField ? resolved.JsonlField : "text";
-        Require(resolved.JsonlField.Length is > 0 and <= 200, "jsonl_field", "has to have 1 to 200 characters.");
+        resolved.TextField = resolved.HasTextField ? resolved.TextField : "text";
+        Require(resolved.TextField.Length is > 0 and <= 200, "text_field", "has to have 1 to 200 characters.");
         resolved.MaxBytes = resolved.HasMaxBytes ? resolved.MaxBytes : 0;
         Require(resolved.MaxBytes >= 0, "max_bytes", $"is {resolved.MaxBytes}; use 0 to read everything, or a positive number.");
         resolved.Cleaning = Resolve(resolved.Cleaning ?? new CleaningSpec());
@@ -56,7 +56,7 @@ internal sealed class DatasetSpecResolver(IOptions<PreprocessorOptions> options,
     public static DatasetRecipe ToRecipe(DatasetSpec spec) => new()
     {
         Sources = [.. spec.Sources],
-        JsonlField = spec.JsonlField,
+        TextField = spec.TextField,
         Unicode = spec.Cleaning.Unicode switch { "nfc" => NormalizationForm.FormC, "nfkc" => NormalizationForm.FormKC, _ => null },
         Whitespace = spec.Cleaning.Whitespace,
         TokenizerKind = spec.Tokenizer.Kind,

@@ -9,7 +9,7 @@ public sealed record DatasetRecipe
     public required IReadOnlyList<string> Sources { get; init; }
 
     /// <summary>Property of a .jsonl line that holds the text.</summary>
-    public string JsonlField { get; init; } = "text";
+    public string TextField { get; init; } = "text";
 
     /// <summary>Unicode normalization; null for none.</summary>
     public NormalizationForm? Unicode { get; init; } = NormalizationForm.FormC;

@@ -9,7 +9,7 @@ namespace LlmPipeline.Text.Building;
 /// <summary>Reads source files into a spool: parsed, cleaned, without duplicates. Parsing and cleaning run in parallel.</summary>
 internal sealed class SourceReader(DatasetRecipe recipe, int degree, BuildProgress progress)
 {
-    private readonly PieceParser _parser = new(recipe.JsonlField);
+    private readonly PieceParser _parser = new(recipe.TextField);
     private readonly TextCleaner _cleaner = new(recipe.Unicode, recipe.Whitespace);
     private readonly SplitPlan _splits = new(recipe);
 

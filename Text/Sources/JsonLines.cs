@@ -47,7 +47,7 @@ internal static class JsonLines
                 {
                     text = reader.TokenType == JsonTokenType.String
                         ? reader.GetString()
-                        : throw Error(file, line, $"has a '{field}' that is not a string. Name the property that holds the text in jsonl_field.");
+                        : throw Error(file, line, $"has a '{field}' that is not a string. Name the property that holds the text in text_field.");
                 }
 
                 reader.Skip();
@@ -55,7 +55,7 @@ internal static class JsonLines
 
             // Anything after the object is an error of the reader.
             reader.Read();
-            return text ?? throw Error(file, line, $"has no property '{field}'. Name the property that holds the text in jsonl_field.");
+            return text ?? throw Error(file, line, $"has no property '{field}'. Name the property that holds the text in text_field.");
         }
         catch (Exception exception) when (exception is JsonException or InvalidOperationException)
         {

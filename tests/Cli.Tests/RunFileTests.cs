@@ -167,7 +167,7 @@ public sealed class RunFileTests
     {
         var spec = new RunSpec
         {
-            Dataset = new() { Sources = { sources }, JsonlField = text, Split = new() { ValidationFraction = numbers[0].Get } },
+            Dataset = new() { Sources = { sources }, TextField = text, Split = new() { ValidationFraction = numbers[0].Get } },
             Model = new() { Layers = layers, Dropout = numbers[1].Get },
             Optimizer = new() { LearningRate = numbers[2].Get },
             Training = new() { Steps = steps },

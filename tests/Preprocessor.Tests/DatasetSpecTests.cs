@@ -30,7 +30,7 @@ public sealed class DatasetSpecTests : IAsyncLifetime
     [InlineData("""{"sources":["TEXT/none"]}""", "does not exist", ErrorReasons.SourceNotFound)]
     [InlineData("""{"sources":["TEXT/*.md"]}""", "names no file that ends in", ErrorReasons.SourceNotFound)]
     [InlineData("""{"sources":["TEXT/b.csv"]}""", "is not of a known format", ErrorReasons.SourceNotFound)]
-    [InlineData("""{"sources":["TEXT"],"jsonlField":""}""", "spec.jsonl_field", null)]
+    [InlineData("""{"sources":["TEXT"],"textField":""}""", "spec.text_field", null)]
     [InlineData("""{"sources":["TEXT"],"maxBytes":"-1"}""", "spec.max_bytes is -1", null)]
     [InlineData("""{"sources":["TEXT"],"cleaning":{"unicode":"NFC"}}""", "spec.cleaning.unicode is 'NFC'; it has to be one of none, nfc, nfkc", null)]
     [InlineData("""{"sources":["TEXT"],"tokenizer":{"kind":"word"}}""", "spec.tokenizer.kind is 'word'; it has to be one of bpe, character", null)]
@@ -68,7 +68,7 @@ public sealed class DatasetSpecTests : IAsyncLifetime
         Assert.Equal(new DatasetSpec
         {
             Sources = { folder },
-            JsonlField = "text",
+            TextField = "text",
             Cleaning = new CleaningSpec { Unicode = "nfc", Whitespace = false },
             Tokenizer = new TokenizerSpec { Kind = "bpe", VocabularySize = 4096 },
             Split = new SplitSpec { Method = "tail", ValidationFraction = 0.05, TestFraction = 0 },

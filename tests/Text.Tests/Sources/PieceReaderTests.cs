@@ -59,7 +59,7 @@ public sealed class PieceReaderTests : IDisposable
 
     [Theory]
     [InlineData("{\"text\":\"a\"}\n{\"text\":", "line 2 is not valid JSON")]
-    [InlineData("{\"text\":\"a\"}\n\n{\"txt\":\"a\"}", "line 3 has no property 'text'. Name the property that holds the text in jsonl_field.")]
+    [InlineData("{\"text\":\"a\"}\n\n{\"txt\":\"a\"}", "line 3 has no property 'text'. Name the property that holds the text in text_field.")]
     [InlineData("{\"text\":5}", "line 1 has a 'text' that is not a string")]
     [InlineData("[1]", "line 1 is not a JSON object")]
     [InlineData("{\"text\":\"a\"} x", "line 1 is not valid JSON")]

@@ -69,7 +69,7 @@ internal sealed class FakePreprocessor : DatasetService.DatasetServiceBase
     {
         Name = "datasets/some-data",
         State = state,
-        Spec = new DatasetSpec { Sources = { "/text/a.txt" }, JsonlField = "text" },
+        Spec = new DatasetSpec { Sources = { "/text/a.txt" }, TextField = "text" },
         Progress = new DatasetProgress { Fraction = fraction },
         Tokenizer = "tokenizers/some",
         VocabularySize = 300,
