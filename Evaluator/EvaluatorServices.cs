@@ -13,8 +13,7 @@ internal static class EvaluatorServices
         var services = builder.Services;
         services.AddLlmPipelineGrpc();
         services.Configure<EvaluatorOptions>(builder.Configuration.GetSection(EvaluatorOptions.Section));
-        services.AddSingleton(_ => BlobStore.Open(builder.Configuration.GetConnectionString("storage") ?? throw new InvalidOperationException(
-            "ConnectionStrings:storage is not set. Set the environment variable ConnectionStrings__storage, for example to 'folder=/var/lib/llmpipeline'.")));
+        services.AddSingleton(_ => BlobStore.Open(builder.Configuration.GetConnectionString("storage")));
         services.AddSingleton<EvaluatorTelemetry>();
         services.AddSingleton<EvaluationCatalog>();
         services.AddSingleton<EvaluationJob>();

@@ -29,8 +29,7 @@ internal static class GatewayExtensions
         TorchRuntime.Initialize(builder.Configuration.GetSection(TorchRuntimeOptions.Section).Get<TorchRuntimeOptions>());
 
         services.AddSingleton(TimeProvider.System);
-        services.AddSingleton(_ => BlobStore.Open(builder.Configuration.GetConnectionString("storage")
-            ?? throw new InvalidOperationException("ConnectionStrings:storage is not set: give for example folder=/path/to/storage.")));
+        services.AddSingleton(_ => BlobStore.Open(builder.Configuration.GetConnectionString("storage")));
         services.AddSingleton<ModelLoader>();
         services.AddSingleton<ModelCatalogue>();
         services.AddHostedService(provider => provider.GetRequiredService<ModelCatalogue>());

@@ -11,8 +11,7 @@ internal static class PreprocessorServices
         var services = builder.Services;
         services.AddLlmPipelineGrpc();
         services.Configure<PreprocessorOptions>(builder.Configuration.GetSection(PreprocessorOptions.Section));
-        services.AddSingleton(_ => BlobStore.Open(builder.Configuration.GetConnectionString("storage") ?? throw new InvalidOperationException(
-            "ConnectionStrings:storage is not set. Set the environment variable ConnectionStrings__storage, for example to 'folder=/var/lib/llmpipeline'.")));
+        services.AddSingleton(_ => BlobStore.Open(builder.Configuration.GetConnectionString("storage")));
         services.AddSingleton<PreprocessorTelemetry>();
         services.AddSingleton<DatasetSpecResolver>();
         services.AddSingleton<TokenizerCache>();

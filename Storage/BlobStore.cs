@@ -13,16 +13,23 @@ public static class BlobStore
     /// unless it carries a SAS), alone or as <c>Endpoint=URI</c>. The Azure forms take <c>;ContainerName=NAME</c>, default
     /// <c>llmpipeline</c>.
     /// </param>
-    /// <exception cref="ArgumentException">The text is none of these; the message names the forms.</exception>
-    public static IBlobStore Open(string connectionString)
+    /// <exception cref="ArgumentException">The text is none of these, or missing; the message names the forms.</exception>
+    public static IBlobStore Open(string? connectionString)
     {
         const string FolderKey = "folder=";
-        if (connectionString?.StartsWith(FolderKey, StringComparison.OrdinalIgnoreCase) == true && connectionString[FolderKey.Length..].Trim() is { Length: > 0 } folder)
+        if (string.IsNullOrWhiteSpace(connectionString))
+        {
+            throw new ArgumentException(
+                "The storage connection string is not set. Set the environment variable ConnectionStrings__storage, for example to 'folder=/var/lib/llmpipeline'.",
+                nameof(connectionString));
+        }
+
+        if (connectionString.StartsWith(FolderKey, StringComparison.OrdinalIgnoreCase) && connectionString[FolderKey.Length..].Trim() is { Length: > 0 } folder)
         {
             return new FolderBlobStore(folder);
         }
 
-        var parts = (connectionString ?? "").Split(';', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries);
+        var parts = connectionString.Split(';', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries);
         var container = Value(parts, "ContainerName") ?? "llmpipeline";
         var others = parts.Where(p => !IsKey(p, "ContainerName")).ToArray();
         var endpoint = Value(others, "Endpoint") ?? (others is [var single] && single.StartsWith("http", StringComparison.OrdinalIgnoreCase) ? single : null);

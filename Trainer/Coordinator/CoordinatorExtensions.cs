@@ -15,12 +15,10 @@ internal static class CoordinatorExtensions
     public static WebApplicationBuilder AddCoordinator(this WebApplicationBuilder builder)
     {
         var services = builder.Services;
-        var storage = builder.Configuration.GetConnectionString("storage")
-            ?? throw new InvalidOperationException("ConnectionStrings:storage is not set; use for example folder=/var/lib/llmpipeline.");
         services.AddLlmPipelineGrpc();
         services.AddOptions<CoordinatorOptions>().BindConfiguration(CoordinatorOptions.Section);
         services.TryAddSingleton(TimeProvider.System);
-        services.TryAddSingleton(_ => BlobStore.Open(storage));
+        services.TryAddSingleton(_ => BlobStore.Open(builder.Configuration.GetConnectionString("storage")));
         services.AddSingleton<RunCatalog>();
         services.AddSingleton<StepMetricsCatalog>();
         services.AddSingleton<EpochCounter>();

@@ -14,8 +14,7 @@ internal static class WorkerExtensions
     {
         builder.Services.AddOptions<WorkerOptions>().BindConfiguration(WorkerOptions.Section);
         builder.Services.AddGrpc();
-        builder.Services.TryAddSingleton(services => BlobStore.Open(services.GetRequiredService<IConfiguration>().GetConnectionString("storage")
-            ?? throw new InvalidOperationException("ConnectionStrings:storage is not set; use for example folder=/var/lib/llmpipeline.")));
+        builder.Services.TryAddSingleton(services => BlobStore.Open(services.GetRequiredService<IConfiguration>().GetConnectionString("storage")));
         builder.Services.TryAddSingleton(services => StoredDatasets.In(services.GetRequiredService<IBlobStore>()));
         builder.Services.TryAddSingleton<TrainerMetrics>();
         builder.Services.AddSingleton<RingRegistry>();
