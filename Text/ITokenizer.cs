@@ -3,7 +3,7 @@ namespace LlmPipeline.Text;
 /// <summary>Turns text into token ids and back. Immutable and safe for use from many threads.</summary>
 public interface ITokenizer
 {
-    /// <summary>"bpe" or "character".</summary>
+    /// <summary>"bpe", "character", ...: the values of <c>tokenizer.kind</c> in a dataset's spec.</summary>
     string Kind { get; }
 
     /// <summary>Number of ids, special tokens included: ids are 0 to this, exclusive.</summary>
@@ -12,11 +12,31 @@ public interface ITokenizer
     /// <summary>Id of <c>&lt;|endoftext|&gt;</c>, which follows every document and begins an empty prompt.</summary>
     int EndOfTextId { get; }
 
+    /// <summary>Special tokens and their ids. They stand for no text, and encoding never makes them from text.</summary>
+    IReadOnlyDictionary<string, int> SpecialIds { get; }
+
     /// <summary>SHA-256 of the tokenizer file, lower-case hexadecimal: tells whether a dataset and a model belong together.</summary>
     string Hash { get; }
 
-    /// <summary>Appends the ids of a text. Special tokens written in the text are text: they cannot be injected.</summary>
-    void Encode(ReadOnlySpan<char> text, List<int> ids);
+    /// <summary>
+    /// Appends the ids of a UTF-8 text; invalid UTF-8 counts as U+FFFD. Special tokens written in the text are text: they cannot be
+    /// injected (<see cref="TokenizerExtensions.EncodeWithSpecialTokens"/> lets a caller allow them).
+    /// </summary>
+    void Encode(ReadOnlySpan<byte> utf8, List<int> ids);
+
+    /// <summary>
+    /// Appends the tokens of a UTF-8 text with the places they come from: the ids are those of
+    /// <see cref="Encode(ReadOnlySpan{byte}, List{int})"/>, the places ascend and do not overlap. A kind that drops or rewrites text says
+    /// which bytes a token came from; byte-level tokens may begin and end within a character.
+    /// </summary>
+    /// <exception cref="ArgumentException">The text is not UTF-8; the message names the offset.</exception>
+    void EncodeWithOffsets(ReadOnlySpan<byte> utf8, List<TokenSpan> tokens);
+
+    /// <summary>
+    /// Where a text that is too long for memory can be cut: the largest length at which encoding both parts one after another gives the
+    /// ids of the whole, whatever follows. 0 where there is no such place.
+    /// </summary>
+    int LastSafeCut(ReadOnlySpan<byte> utf8);
 
     /// <summary>The UTF-8 bytes that an id stands for; empty for special tokens.</summary>
     ReadOnlySpan<byte> BytesOf(int id);
@@ -28,14 +48,8 @@ public interface ITokenizer
     string ToJson();
 }
 
-/// <summary>Short forms.</summary>
-public static class TokenizerExtensions
-{
-    /// <summary>The ids of a text.</summary>
-    public static int[] Encode(this ITokenizer tokenizer, string text)
-    {
-        var ids = new List<int>(text.Length / 2);
-        tokenizer.Encode(text, ids);
-        return [.. ids];
-    }
-}
+/// <summary>A token and the bytes of the UTF-8 text that it came from.</summary>
+/// <param name="Id">Token id.</param>
+/// <param name="Start">First byte.</param>
+/// <param name="End">Byte after the last one.</param>
+public readonly record struct TokenSpan(int Id, int Start, int End);

@@ -1,5 +1,4 @@
 using System.Runtime.InteropServices;
-using System.Text;
 using System.Text.Json.Nodes;
 using LlmPipeline.Storage;
 using LlmPipeline.Text.Shards;
@@ -100,7 +99,7 @@ public sealed class DatasetBuilder(IBlobStore store, DatasetBuilderOptions optio
         {
             var document = batch.Documents[i];
             var before = ids.Count;
-            tokenizer.Encode(Encoding.UTF8.GetString(document.Utf8.Span), ids);
+            tokenizer.Encode(document.Utf8.Span, ids);
             if (document.Ends)
             {
                 ids.Add(tokenizer.EndOfTextId);

@@ -21,15 +21,16 @@ internal static class TokenizerTraining
             return CharacterTokenizer.Create(await CharactersAsync(spool, degree, cancellationToken));
         }
 
-        return await Task.Run(() => BpeTrainer.Count(Sample(spool, train), degree, cancellationToken)
-            .Train(recipe.VocabularySize, progress.SetStageFraction, cancellationToken), cancellationToken);
+        return await Task.Run(() => BpeTrainer.Train(
+            WordCounts.Count(Sample(spool, train), WordSplitter.Default, degree, cancellationToken),
+            new BpeOptions(recipe.VocabularySize), progress.SetStageFraction, cancellationToken), cancellationToken);
     }
 
     /// <summary>Text of the split, spread evenly over it when there is more than fits.</summary>
     /// <param name="spool">The documents.</param>
     /// <param name="train">The training split.</param>
     /// <param name="maxBytes">Size of the sample.</param>
-    public static IEnumerable<string> Sample(DocumentSpool spool, SplitRange train, long maxBytes = MaxSampleBytes)
+    public static IEnumerable<ReadOnlyMemory<byte>> Sample(DocumentSpool spool, SplitRange train, long maxBytes = MaxSampleBytes)
     {
         var share = Math.Min(1, (double)maxBytes / Math.Max(1, spool.ByteCount));
         double owed = 0;
@@ -43,7 +44,7 @@ internal static class TokenizerTraining
                 if (share == 1 || owed >= length)
                 {
                     owed -= length;
-                    yield return Encoding.UTF8.GetString(rest[..length]);
+                    yield return document.Utf8.Slice(start, length);
                 }
 
                 start += length;

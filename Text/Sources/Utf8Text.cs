@@ -37,6 +37,17 @@ internal static class Utf8Text
         throw new TextSourceException(TextSourceProblem.Invalid, $"'{file.Path}' is not UTF-8: invalid byte 0x{bytes[at]:X2} at offset {offset + at}. {hint}");
     }
 
+    /// <summary>Throws unless all bytes of an argument are UTF-8.</summary>
+    /// <exception cref="ArgumentException">The message names the offset.</exception>
+    public static void RequireValid(ReadOnlySpan<byte> bytes, string argument)
+    {
+        if (!Utf8.IsValid(bytes))
+        {
+            var at = FirstInvalid(bytes);
+            throw new ArgumentException($"The text is not UTF-8: invalid byte 0x{bytes[at]:X2} at offset {at}.", argument);
+        }
+    }
+
     /// <summary>Length without an unfinished character at the end.</summary>
     public static int WholeCharacters(ReadOnlySpan<byte> bytes)
     {

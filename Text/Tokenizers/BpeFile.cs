@@ -9,9 +9,10 @@ internal static class BpeFile
     {
         TokenizerJson.WriteAddedTokens(json, vocabulary.SpecialTokens);
         json.WriteNull("normalizer");
-        WriteByteLevel(json, "pre_tokenizer", addPrefixSpace: false);
+        WriteSplitter(json, vocabulary.Splitter);
         json.WriteNull("post_processor");
-        WriteByteLevel(json, "decoder", addPrefixSpace: true);
+        json.WriteStartObject("decoder");
+        WriteByteLevel(json, addPrefixSpace: true, useRegex: true);
         json.WriteStartObject("model");
         json.WriteString("type", "BPE");
         json.WriteNull("dropout");
@@ -42,33 +43,78 @@ internal static class BpeFile
     /// <exception cref="InvalidDataException">The message says where.</exception>
     public static BpeTokenizer Read(TokenizerJson file, string json)
     {
-        RequireByteLevel(file);
+        var splitter = ReadSplitter(file);
         var model = file.Model;
         TokenizerJson.RequireAbsent(model, "model", "dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback", "ignore_merges");
         var vocabulary = file.ReadVocabulary();
-        return new BpeTokenizer(BpeVocabulary.Create(vocabulary, ReadMerges(model), file.SpecialTokens), json);
+        return new BpeTokenizer(BpeVocabulary.Create(vocabulary, ReadMerges(model), file.SpecialTokens, splitter), json);
     }
 
-    private static void WriteByteLevel(Utf8JsonWriter json, string name, bool addPrefixSpace)
+    // GPT-2's pattern is the one that "ByteLevel" has built in; others come before it.
+    private static void WriteSplitter(Utf8JsonWriter json, IWordSplitter splitter)
     {
-        json.WriteStartObject(name);
-        json.WriteString("type", "ByteLevel");
-        json.WriteBoolean("add_prefix_space", addPrefixSpace);
-        json.WriteBoolean("trim_offsets", true);
-        json.WriteBoolean("use_regex", true);
+        json.WriteStartObject("pre_tokenizer");
+        if (splitter == WordSplitter.Gpt2)
+        {
+            WriteByteLevel(json, addPrefixSpace: false, useRegex: true);
+            return;
+        }
+
+        json.WriteString("type", "Sequence");
+        json.WriteStartArray("pretokenizers");
+        json.WriteStartObject();
+        json.WriteString("type", "Split");
+        json.WriteStartObject("pattern");
+        json.WriteString("Regex", splitter.Pattern);
+        json.WriteEndObject();
+        json.WriteString("behavior", "Isolated");
+        json.WriteBoolean("invert", false);
+        json.WriteEndObject();
+        json.WriteStartObject();
+        WriteByteLevel(json, addPrefixSpace: false, useRegex: false);
+        json.WriteEndArray();
         json.WriteEndObject();
     }
 
-    private static void RequireByteLevel(TokenizerJson file)
+    // Into an object that is begun, and ends it.
+    private static void WriteByteLevel(Utf8JsonWriter json, bool addPrefixSpace, bool useRegex)
+    {
+        json.WriteString("type", "ByteLevel");
+        json.WriteBoolean("add_prefix_space", addPrefixSpace);
+        json.WriteBoolean("trim_offsets", true);
+        json.WriteBoolean("use_regex", useRegex);
+        json.WriteEndObject();
+    }
+
+    private static IWordSplitter ReadSplitter(TokenizerJson file)
     {
         var splitter = TokenizerJson.Property(file.Root, "", "pre_tokenizer", JsonValueKind.Object);
-        if (TokenizerJson.Text(splitter, "pre_tokenizer", "type") != "ByteLevel"
-            || !splitter.TryGetProperty("add_prefix_space", out var prefix) || prefix.ValueKind != JsonValueKind.False
-            || splitter.TryGetProperty("use_regex", out var regex) && regex.ValueKind != JsonValueKind.True)
+        switch (TokenizerJson.Text(splitter, "pre_tokenizer", "type"))
         {
-            throw new InvalidDataException("pre_tokenizer has to be ByteLevel with add_prefix_space false and use_regex true.");
+            case "ByteLevel" when IsByteLevel(splitter, useRegex: true):
+                return WordSplitter.Gpt2;
+            case "Sequence":
+                const string Place = "pre_tokenizer.pretokenizers";
+                var parts = TokenizerJson.Property(splitter, "pre_tokenizer", "pretokenizers", JsonValueKind.Array);
+                if (parts.GetArrayLength() == 2 && parts[0].ValueKind == JsonValueKind.Object && IsByteLevel(parts[1], useRegex: false)
+                    && TokenizerJson.Text(parts[0], $"{Place}[0]", "type") == "Split" && TokenizerJson.Text(parts[0], $"{Place}[0]", "behavior") == "Isolated"
+                    && !(parts[0].TryGetProperty("invert", out var invert) && invert.ValueKind != JsonValueKind.False))
+                {
+                    var pattern = TokenizerJson.Property(parts[0], $"{Place}[0]", "pattern", JsonValueKind.Object);
+                    return WordSplitter.Create(TokenizerJson.Text(pattern, $"{Place}[0].pattern", "Regex"));
+                }
+
+                break;
         }
+
+        throw new InvalidDataException(
+            "pre_tokenizer has to be ByteLevel with add_prefix_space false and use_regex true, or a Sequence of Split (Regex, Isolated) and ByteLevel with use_regex false.");
     }
+
+    private static bool IsByteLevel(JsonElement part, bool useRegex) =>
+        part.ValueKind == JsonValueKind.Object && part.TryGetProperty("type", out var type) && type.ValueKind == JsonValueKind.String && type.ValueEquals("ByteLevel")
+        && part.TryGetProperty("add_prefix_space", out var prefix) && prefix.ValueKind == JsonValueKind.False
+        && (part.TryGetProperty("use_regex", out var regex) ? regex.ValueKind == (useRegex ? JsonValueKind.True : JsonValueKind.False) : useRegex);
 
     private static List<(string Left, string Right)> ReadMerges(JsonElement model)
     {

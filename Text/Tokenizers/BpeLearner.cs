@@ -29,20 +29,20 @@ internal sealed class BpeLearner
         PushGrown();
     }
 
-    /// <summary>The most frequent pair; of equally frequent ones that with the smallest left id, then the smallest right id. False when none occurs twice.</summary>
-    public bool TryFindBest(out int left, out int right)
+    /// <summary>The most frequent pair; of equally frequent ones that with the smallest left id, then the smallest right id. False when none is frequent enough.</summary>
+    public bool TryFindBest(long minFrequency, out int left, out int right)
     {
         while (_candidates.TryDequeue(out var index, out var candidate))
         {
             var pair = _pairs[index];
-            if (pair.Count == candidate.Count && pair.Count > 1)
+            if (pair.Count == candidate.Count && pair.Count > 0 && pair.Count >= minFrequency)
             {
                 (left, right) = ((int)(candidate.Key >> 32), (int)candidate.Key);
                 return true;
             }
 
             // The count has changed since: a grown pair was pushed again then, a shrunken one is now.
-            if (pair.Count < candidate.Count && pair.Count > 1)
+            if (pair.Count < candidate.Count && pair.Count > 0)
             {
                 _candidates.Enqueue(index, candidate with { Count = pair.Count });
             }
@@ -66,6 +66,13 @@ internal sealed class BpeLearner
         pair = pair with { Count = 0, Words = [] };
         _grown.Remove(index);
         PushGrown();
+    }
+
+    /// <summary>Leaves a pair as it is, for good.</summary>
+    public void Refuse(int left, int right)
+    {
+        ref var pair = ref CollectionsMarshal.AsSpan(_pairs)[_indexOfPair[Key(left, right)]];
+        pair = pair with { Count = long.MinValue / 2, Words = [] };
     }
 
     private static ulong Key(int left, int right) => ((ulong)(uint)left << 32) | (uint)right;

@@ -1,23 +1,20 @@
 using System.Buffers;
-using System.Collections.Concurrent;
 using System.Text;
+using System.Text.Unicode;
+using LlmPipeline.Text.Sources;
 
 namespace LlmPipeline.Text;
 
 /// <summary>Byte-level byte-pair encoding, as GPT-2's: every text has ids, and every text comes back exactly.</summary>
 public sealed class BpeTokenizer : ITokenizer
 {
-    // Words of text repeat: remembered ones need no merging. Long ones hardly repeat.
-    private const int MaxRememberedWords = 1 << 16;
-    private const int MaxRememberedLength = 48;
+    private const int ShortWord = 256;
 
     private readonly TokenTable _table;
     private readonly BpeMerges _merges;
+    private readonly IWordSplitter _splitter;
     private readonly int[] _idOfByte;
-    private readonly ConcurrentDictionary<string, int[]> _words = new(StringComparer.Ordinal);
-    private readonly ConcurrentDictionary<string, int[]>.AlternateLookup<ReadOnlySpan<char>> _lookup;
     private readonly string _json;
-    private int _remembered;
 
     /// <param name="vocabulary">Checked before.</param>
     /// <param name="json">The file that it was read from; null to write one.</param>
@@ -25,6 +22,7 @@ public sealed class BpeTokenizer : ITokenizer
     {
         _table = new TokenTable(vocabulary.Tokens);
         _merges = new BpeMerges(vocabulary.Merges);
+        _splitter = vocabulary.Splitter;
         _idOfByte = new int[256];
         for (var id = 0; id < vocabulary.Tokens.Length; id++)
         {
@@ -34,8 +32,7 @@ public sealed class BpeTokenizer : ITokenizer
             }
         }
 
-        _lookup = _words.GetAlternateLookup<ReadOnlySpan<char>>();
-        EndOfTextId = vocabulary.EndOfTextId;
+        SpecialIds = vocabulary.SpecialTokens;
         _json = json ?? BpeFile.Write(vocabulary);
         Hash = TokenTable.HashOf(_json);
     }
@@ -43,11 +40,17 @@ public sealed class BpeTokenizer : ITokenizer
     /// <inheritdoc/>
     public string Kind => "bpe";
 
+    /// <summary>How it cuts text into words: "default", "gpt2", "gpt4", or a regular expression.</summary>
+    public string Pattern => _splitter.Name;
+
     /// <inheritdoc/>
     public int VocabularySize => _table.Count;
 
     /// <inheritdoc/>
-    public int EndOfTextId { get; }
+    public int EndOfTextId => SpecialIds[SpecialTokens.EndOfText];
+
+    /// <inheritdoc/>
+    public IReadOnlyDictionary<string, int> SpecialIds { get; }
 
     /// <inheritdoc/>
     public string Hash { get; }
@@ -57,18 +60,25 @@ public sealed class BpeTokenizer : ITokenizer
     /// <param name="merges">In order of rank.</param>
     /// <exception cref="InvalidDataException">They do not fit together; the message says where.</exception>
     public static BpeTokenizer Create(IReadOnlyDictionary<string, int> vocabulary, IEnumerable<(string Left, string Right)> merges) =>
-        new(BpeVocabulary.Create(vocabulary, merges, new HashSet<string> { SpecialTokens.EndOfText }));
+        new(BpeVocabulary.Create(vocabulary, merges, new HashSet<string> { SpecialTokens.EndOfText }, WordSplitter.Gpt2));
 
     /// <inheritdoc/>
-    public void Encode(ReadOnlySpan<char> text, List<int> ids)
+    public void Encode(ReadOnlySpan<byte> utf8, List<int> ids)
     {
-        while (!text.IsEmpty)
-        {
-            var length = Gpt2Splitter.FirstWordLength(text);
-            EncodeWord(text[..length], ids);
-            text = text[length..];
-        }
+        var sink = new IdSink(this, ids);
+        _splitter.Split(Utf8.IsValid(utf8) ? utf8 : Encoding.UTF8.GetBytes(Encoding.UTF8.GetString(utf8)), ref sink);
     }
+
+    /// <inheritdoc/>
+    public void EncodeWithOffsets(ReadOnlySpan<byte> utf8, List<TokenSpan> tokens)
+    {
+        Utf8Text.RequireValid(utf8, nameof(utf8));
+        var sink = new SpanSink(this, tokens);
+        _splitter.Split(utf8, ref sink);
+    }
+
+    /// <inheritdoc/>
+    public int LastSafeCut(ReadOnlySpan<byte> utf8) => _splitter.LastSafeCut(utf8);
 
     /// <inheritdoc/>
     public ReadOnlySpan<byte> BytesOf(int id) => _table.BytesOf(id);
@@ -79,38 +89,15 @@ public sealed class BpeTokenizer : ITokenizer
     /// <inheritdoc/>
     public string ToJson() => _json;
 
-    private void EncodeWord(ReadOnlySpan<char> word, List<int> ids)
+    private void EncodeWord(ReadOnlySpan<byte> word, List<int> ids)
     {
-        if (word.Length > MaxRememberedLength)
+        var rented = word.Length > ShortWord ? ArrayPool<int>.Shared.Rent(word.Length) : null;
+        Span<int> merged = rented ?? stackalloc int[ShortWord];
+        ids.AddRange(merged[..Merge(word, merged)]);
+        if (rented is not null)
         {
-            MergeLongWord(word, ids);
-            return;
+            ArrayPool<int>.Shared.Return(rented);
         }
-
-        if (_lookup.TryGetValue(word, out var known))
-        {
-            ids.AddRange(known.AsSpan());
-            return;
-        }
-
-        Span<byte> utf8 = stackalloc byte[3 * MaxRememberedLength];
-        Span<int> merged = stackalloc int[3 * MaxRememberedLength];
-        merged = merged[..Merge(utf8[..Encoding.UTF8.GetBytes(word, utf8)], merged)];
-        ids.AddRange(merged);
-        if (Volatile.Read(ref _remembered) < MaxRememberedWords && _lookup.TryAdd(word, merged.ToArray()))
-        {
-            Interlocked.Increment(ref _remembered);
-        }
-    }
-
-    private void MergeLongWord(ReadOnlySpan<char> word, List<int> ids)
-    {
-        var utf8 = ArrayPool<byte>.Shared.Rent(Encoding.UTF8.GetMaxByteCount(word.Length));
-        var length = Encoding.UTF8.GetBytes(word, utf8);
-        var merged = ArrayPool<int>.Shared.Rent(length);
-        ids.AddRange(merged.AsSpan(0, Merge(utf8.AsSpan(0, length), merged)));
-        ArrayPool<int>.Shared.Return(merged);
-        ArrayPool<byte>.Shared.Return(utf8);
     }
 
     private int Merge(ReadOnlySpan<byte> utf8, Span<int> ids)
@@ -121,5 +108,25 @@ public sealed class BpeTokenizer : ITokenizer
         }
 
         return _merges.Apply(ids[..utf8.Length]);
+    }
+
+    private readonly struct IdSink(BpeTokenizer tokenizer, List<int> ids) : IWordSink
+    {
+        public void Add(ReadOnlySpan<byte> utf8, int start, int end) => tokenizer.EncodeWord(utf8[start..end], ids);
+    }
+
+    private readonly struct SpanSink(BpeTokenizer tokenizer, List<TokenSpan> tokens) : IWordSink
+    {
+        private readonly List<int> _ids = [];
+
+        public void Add(ReadOnlySpan<byte> utf8, int start, int end)
+        {
+            _ids.Clear();
+            tokenizer.EncodeWord(utf8[start..end], _ids);
+            foreach (var id in _ids)
+            {
+                tokens.Add(new TokenSpan(id, start, start += tokenizer._table.BytesOf(id).Length));
+            }
+        }
     }
 }

@@ -4,7 +4,8 @@ namespace LlmPipeline.Text;
 /// <param name="Tokens">Bytes by id; empty for special tokens.</param>
 /// <param name="Merges">In order of rank.</param>
 /// <param name="SpecialTokens">Special token to id.</param>
-internal sealed record BpeVocabulary(byte[][] Tokens, IReadOnlyList<BpeMerge> Merges, IReadOnlyDictionary<string, int> SpecialTokens)
+/// <param name="Splitter">Cuts text into words.</param>
+internal sealed record BpeVocabulary(byte[][] Tokens, IReadOnlyList<BpeMerge> Merges, IReadOnlyDictionary<string, int> SpecialTokens, IWordSplitter Splitter)
 {
     /// <summary>Id of the end of text.</summary>
     public int EndOfTextId => SpecialTokens[Text.SpecialTokens.EndOfText];
@@ -13,8 +14,9 @@ internal sealed record BpeVocabulary(byte[][] Tokens, IReadOnlyList<BpeMerge> Me
     /// <param name="vocabulary">Token to id, special tokens included.</param>
     /// <param name="merges">In order of rank.</param>
     /// <param name="special">Which tokens are special.</param>
+    /// <param name="splitter">Cuts text into words.</param>
     /// <exception cref="InvalidDataException">The parts do not fit together; the message says where.</exception>
-    public static BpeVocabulary Create(IReadOnlyDictionary<string, int> vocabulary, IEnumerable<(string Left, string Right)> merges, IReadOnlySet<string> special)
+    public static BpeVocabulary Create(IReadOnlyDictionary<string, int> vocabulary, IEnumerable<(string Left, string Right)> merges, IReadOnlySet<string> special, IWordSplitter splitter)
     {
         var tokens = new byte[vocabulary.Count][];
         var specialIds = new Dictionary<string, int>(StringComparer.Ordinal);
@@ -51,7 +53,7 @@ internal sealed record BpeVocabulary(byte[][] Tokens, IReadOnlyList<BpeMerge> Me
             throw new InvalidDataException($"model.vocab has no token for the single byte 0x{missing:X2}: not every text could be encoded.");
         }
 
-        return new BpeVocabulary(tokens, [.. merges.Select((m, i) => Resolve(m, i, vocabulary, special))], specialIds);
+        return new BpeVocabulary(tokens, [.. merges.Select((m, i) => Resolve(m, i, vocabulary, special))], specialIds, splitter);
     }
 
     /// <summary>A text of a file, for a message.</summary>

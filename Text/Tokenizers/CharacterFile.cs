@@ -8,7 +8,8 @@ internal static class CharacterFile
 {
     private const string AnyCharacter = "[\\s\\S]";
 
-    private static readonly Dictionary<string, int> Special = new() { [SpecialTokens.EndOfText] = 0, [SpecialTokens.Unknown] = CharacterTokenizer.UnknownId };
+    /// <summary>Special tokens and their ids.</summary>
+    internal static readonly Dictionary<string, int> Special = new() { [SpecialTokens.EndOfText] = 0, [SpecialTokens.Unknown] = CharacterTokenizer.UnknownId };
 
     public static string Write(IReadOnlyList<Rune> characters) => TokenizerJson.Write(json =>
     {

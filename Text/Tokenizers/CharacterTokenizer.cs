@@ -1,4 +1,5 @@
 using System.Text;
+using LlmPipeline.Text.Sources;
 
 namespace LlmPipeline.Text;
 
@@ -51,6 +52,9 @@ public sealed class CharacterTokenizer : ITokenizer
     public static int UnknownId => 1;
 
     /// <inheritdoc/>
+    public IReadOnlyDictionary<string, int> SpecialIds => CharacterFile.Special;
+
+    /// <inheritdoc/>
     public string Hash { get; }
 
     /// <summary>Makes a tokenizer of the given characters, in any order; repeated ones count once.</summary>
@@ -60,22 +64,30 @@ public sealed class CharacterTokenizer : ITokenizer
     public static CharacterTokenizer Create(IEnumerable<string> texts) => Create(texts.SelectMany(t => t.EnumerateRunes()));
 
     /// <inheritdoc/>
-    public void Encode(ReadOnlySpan<char> text, List<int> ids)
+    public void Encode(ReadOnlySpan<byte> utf8, List<int> ids)
     {
-        ids.EnsureCapacity(ids.Count + text.Length);
-        for (var i = 0; i < text.Length;)
+        ids.EnsureCapacity(ids.Count + utf8.Length);
+        while (!utf8.IsEmpty)
         {
-            if (!char.IsSurrogate(text[i]))
-            {
-                ids.Add(_idOfChar[text[i++]]);
-                continue;
-            }
-
-            Rune.DecodeFromUtf16(text[i..], out var rune, out var length);
-            ids.Add(rune.IsBmp ? _idOfChar[rune.Value] : _idOfSupplementary.GetValueOrDefault(rune.Value, UnknownId));
-            i += length;
+            Rune.DecodeFromUtf8(utf8, out var rune, out var length);
+            ids.Add(IdOf(rune));
+            utf8 = utf8[length..];
         }
     }
+
+    /// <inheritdoc/>
+    public void EncodeWithOffsets(ReadOnlySpan<byte> utf8, List<TokenSpan> tokens)
+    {
+        Utf8Text.RequireValid(utf8, nameof(utf8));
+        for (var i = 0; i < utf8.Length;)
+        {
+            Rune.DecodeFromUtf8(utf8[i..], out var rune, out var length);
+            tokens.Add(new TokenSpan(IdOf(rune), i, i += length));
+        }
+    }
+
+    /// <inheritdoc/>
+    public int LastSafeCut(ReadOnlySpan<byte> utf8) => Utf8Text.WholeCharacters(utf8);
 
     /// <inheritdoc/>
     public ReadOnlySpan<byte> BytesOf(int id) => _table.BytesOf(id);
@@ -85,4 +97,6 @@ public sealed class CharacterTokenizer : ITokenizer
 
     /// <inheritdoc/>
     public string ToJson() => _json;
+
+    private int IdOf(Rune rune) => rune.IsBmp ? _idOfChar[rune.Value] : _idOfSupplementary.GetValueOrDefault(rune.Value, UnknownId);
 }

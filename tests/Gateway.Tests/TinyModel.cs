@@ -27,7 +27,7 @@ internal static class TinyModel
         string storage, string model = "tiny", int version = 1, string? says = null, bool inBytes = false, bool ends = false, JsonObject? properties = null)
     {
         TorchRuntime.Initialize();
-        ITokenizer tokenizer = inBytes ? new BpeTrainer().Train(BpeTrainer.MinVocabularySize) : CharacterTokenizer.Create(Alphabet.EnumerateRunes());
+        ITokenizer tokenizer = inBytes ? BpeTrainer.Train(new WordCounts(), new BpeOptions(BpeTrainer.MinVocabularySize)) : CharacterTokenizer.Create(Alphabet.EnumerateRunes());
         var size = says is null ? 32 : 128;
         var config = new ModelConfig
         {

@@ -257,7 +257,7 @@ public sealed class DatasetBuilderTests : IDisposable
 
         spool.Flush();
         Assert.Equal(1000, TokenizerTraining.Sample(spool, SplitRange.All).Count());
-        var sample = TokenizerTraining.Sample(spool, SplitRange.All, maxBytes: 10_000).Select(d => int.Parse(d[..6], System.Globalization.CultureInfo.InvariantCulture)).ToList();
+        var sample = TokenizerTraining.Sample(spool, SplitRange.All, maxBytes: 10_000).Select(d => int.Parse(d.Span[..6], System.Globalization.CultureInfo.InvariantCulture)).ToList();
         Assert.InRange(sample.Count, 95, 100);
         Assert.All(sample.Zip(sample.Skip(1)), pair => Assert.InRange(pair.Second - pair.First, 9, 11));
     }

@@ -5,12 +5,12 @@ namespace LlmPipeline.Text.Tests.Tokenizers;
 
 public sealed class BpeTokenizerTests
 {
-    private static readonly Lazy<BpeTokenizer> Multilingual = new(() => BpeTrainer.Count(TestTexts.Languages.Select(l => l.Text), 2).Train(6000));
+    private static readonly Lazy<BpeTokenizer> Multilingual = new(() => TestTexts.TrainGpt2(6000, TestTexts.Languages.Select(l => l.Text)));
 
     [Fact]
     public void EveryTextComesBack()
     {
-        var tokenizer = Train("the quick brown fox jumps over the lazy dog, the end.", 300);
+        var tokenizer = TestTexts.TrainGpt2(300, "the quick brown fox jumps over the lazy dog, the end.");
         foreach (var text in TestTexts.Edges)
         {
             Assert.Equal(text, tokenizer.Decode(tokenizer.Encode(text)));
@@ -63,7 +63,7 @@ public sealed class BpeTokenizerTests
     [Fact]
     public void LongWordsAreMergedAsShortOnesAreAndInReasonableTime()
     {
-        var tokenizer = Train(string.Concat(Enumerable.Repeat("aaaa abab baba aab ", 50)), 270);
+        var tokenizer = TestTexts.TrainGpt2(270, string.Concat(Enumerable.Repeat("aaaa abab baba aab ", 50)));
         var random = new Random(3);
         for (var n = 0; n < 200; n++)
         {
@@ -79,7 +79,7 @@ public sealed class BpeTokenizerTests
     [Fact]
     public void ASpecialTokenInTheTextIsText()
     {
-        var tokenizer = Train(string.Concat(Enumerable.Repeat("<|endoftext|>", 100)), 300);
+        var tokenizer = TestTexts.TrainGpt2(300, string.Concat(Enumerable.Repeat("<|endoftext|>", 100)));
         Assert.DoesNotContain(tokenizer.EndOfTextId, tokenizer.Encode("x<|endoftext|>"));
         Assert.Equal("x<|endoftext|>", tokenizer.Decode(tokenizer.Encode("x<|endoftext|>")));
         Assert.Equal("x", tokenizer.Decode([.. tokenizer.Encode("x"), tokenizer.EndOfTextId]));
@@ -106,13 +106,6 @@ public sealed class BpeTokenizerTests
         {
             Assert.Equal(Multilingual.Value.Encode(text), read.Encode(text));
         }
-    }
-
-    private static BpeTokenizer Train(string text, int vocabularySize)
-    {
-        var trainer = new BpeTrainer();
-        trainer.Add(text);
-        return trainer.Train(vocabularySize);
     }
 
     private static Rune RandomRune(Random random)

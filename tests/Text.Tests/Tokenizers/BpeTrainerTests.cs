@@ -1,3 +1,4 @@
+using System.Text;
 using System.Text.Json;
 using LlmPipeline.Fakes;
 
@@ -9,16 +10,8 @@ public sealed class BpeTrainerTests
     public void MergesAreThoseOfCountingAnewEachTime()
     {
         var text = File.ReadAllText(TestData.PathOf("udhr/fra.txt"));
-        var words = new List<string>();
-        for (var i = 0; i < text.Length; i += words[^1].Length)
-        {
-            words.Add(text[i..(i + Gpt2Splitter.FirstWordLength(text.AsSpan(i)))]);
-        }
-
-        var trainer = new BpeTrainer();
-        trainer.Add(text);
-        var expected = ReferenceBpe.Learn(words.GroupBy(w => w).Select(g => (g.Key, (long)g.Count())), 400);
-        Assert.Equal(expected, MergesOf(trainer.Train(657)));
+        var expected = ReferenceBpe.Learn(TestTexts.Split(WordSplitter.Default, text).GroupBy(w => w).Select(g => (g.Key, (long)g.Count())), 400);
+        Assert.Equal(expected, MergesOf(BpeTrainer.Train(TestTexts.Count(WordSplitter.Default, text), new BpeOptions(657))));
     }
 
     [Fact]
@@ -26,66 +19,76 @@ public sealed class BpeTrainerTests
     {
         // Overlapping pairs are where incremental counts go wrong.
         List<(string Word, long Count)> words = [("aaaaaaa", 5), ("aabaaab", 3), ("ababababa", 4), ("baaaab", 2), ("bbbbb", 6)];
-        var trainer = new BpeTrainer();
-        foreach (var (word, count) in words)
-        {
-            for (var n = 0; n < count; n++)
-            {
-                trainer.Add(word);
-            }
-        }
-
-        var expected = ReferenceBpe.Learn(words, 10);
-        Assert.Equal(expected, MergesOf(trainer.Train(267)).Take(10));
+        Assert.Equal(ReferenceBpe.Learn(words, 10), MergesOf(BpeTrainer.Train(Counts(words), new BpeOptions(267))).Take(10));
     }
 
     [Fact]
     public void AnyNumberOfThreadsAndAnyOrderGiveTheSameFile()
     {
-        var texts = TestTexts.Languages.Take(12).Select(l => l.Text).ToList();
-        var one = BpeTrainer.Count(texts, 1).Train(2000);
-        var four = BpeTrainer.Count(Enumerable.Reverse(texts), 4).Train(2000);
-        var merged = new BpeTrainer();
+        var texts = TestTexts.Languages.Take(12).Select(l => (ReadOnlyMemory<byte>)Encoding.UTF8.GetBytes(l.Text)).ToList();
+        var one = BpeTrainer.Train(WordCounts.Count(texts, WordSplitter.Default, 1), new BpeOptions(2000));
+        var four = BpeTrainer.Train(WordCounts.Count(Enumerable.Reverse(texts), WordSplitter.Default, 4), new BpeOptions(2000));
+        var merged = new WordCounts();
         foreach (var text in texts)
         {
-            merged.Merge(BpeTrainer.Count([text], 1));
+            merged.Merge(WordCounts.Count([text], WordSplitter.Default, 1));
         }
 
         Assert.Equal(one.ToJson(), four.ToJson());
-        Assert.Equal(one.Hash, merged.Train(2000).Hash);
+        Assert.Equal(one.Hash, BpeTrainer.Train(merged, new BpeOptions(2000)).Hash);
     }
 
     [Fact]
     public void WithoutRepeatedPairsTheVocabularyStaysSmall()
     {
-        var trainer = new BpeTrainer();
-        trainer.Add("ab cd");
-        var tokenizer = trainer.Train(1000);
+        var tokenizer = BpeTrainer.Train(TestTexts.Count(WordSplitter.Default, "ab cd"), new BpeOptions(1000));
         Assert.Equal(257, tokenizer.VocabularySize);
         Assert.Equal(0, tokenizer.EndOfTextId);
-        Assert.Equal(257, new BpeTrainer().Train(257).VocabularySize);
+        Assert.Equal(257, BpeTrainer.Train(new WordCounts(), new BpeOptions(257)).VocabularySize);
     }
 
     [Fact]
-    public void TooSmallAVocabularyIsRefused() => Assert.Throws<ArgumentOutOfRangeException>(() => new BpeTrainer().Train(256));
+    public void RarePairsAreMergedWhenAskedFor()
+    {
+        var words = Counts([("ab", 1), ("cd", 3), ("ef", 2)]);
+        Assert.Equal(["c d", "e f", "a b"], MergesOf(BpeTrainer.Train(words, new BpeOptions(300) { MinFrequency = 1 })));
+        Assert.Equal(["c d"], MergesOf(BpeTrainer.Train(words, new BpeOptions(300) { MinFrequency = 3 })));
+    }
+
+    [Fact]
+    public void TooSmallAVocabularyIsRefused()
+    {
+        Assert.Throws<ArgumentOutOfRangeException>(() => BpeTrainer.Train(new WordCounts(), new BpeOptions(256)));
+        Assert.Throws<ArgumentOutOfRangeException>(() => BpeTrainer.Train(new WordCounts(), new BpeOptions(257) { SpecialTokens = ["<|pad|>"] }));
+    }
 
     [Fact]
     public void CancellationStopsTheLearning()
     {
-        var trainer = new BpeTrainer();
-        trainer.Add("the the then then");
-        Assert.Throws<OperationCanceledException>(() => trainer.Train(300, null, new CancellationToken(canceled: true)));
-        Assert.Throws<OperationCanceledException>(() => BpeTrainer.Count(["a"], 2, new CancellationToken(canceled: true)));
+        var words = TestTexts.Count(WordSplitter.Default, "the the then then");
+        Assert.Throws<OperationCanceledException>(() => BpeTrainer.Train(words, new BpeOptions(300), null, new CancellationToken(canceled: true)));
+        Assert.Throws<OperationCanceledException>(() => WordCounts.Count([new byte[] { 65 }], WordSplitter.Default, 2, new CancellationToken(canceled: true)));
     }
 
     [Fact]
     public void ProgressGrowsToOne()
     {
         var reports = new List<double>();
-        BpeTrainer.Count(TestTexts.Languages.Take(3).Select(l => l.Text), 1).Train(800, reports.Add);
+        BpeTrainer.Train(TestTexts.Count(WordSplitter.Default, TestTexts.Languages.Take(3).Select(l => l.Text)), new BpeOptions(800), reports.Add);
         Assert.Equal(reports.Order(), reports);
         Assert.Equal(1, reports[^1]);
         Assert.True(reports.Count > 4);
+    }
+
+    private static WordCounts Counts(IEnumerable<(string Word, long Count)> words)
+    {
+        var counts = new WordCounts();
+        foreach (var (word, count) in words)
+        {
+            counts.AddWord(Encoding.UTF8.GetBytes(word), count);
+        }
+
+        return counts;
     }
 
     private static List<string> MergesOf(ITokenizer tokenizer)

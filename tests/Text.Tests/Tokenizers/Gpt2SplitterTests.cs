@@ -40,19 +40,7 @@ public sealed partial class Gpt2SplitterTests
         Assert.Equal(["a\U00020000b", " \U0001D400", "\U0001F600", "\U0001D7D9"], Split("a\U00020000b \U0001D400\U0001F600\U0001D7D9"));
     }
 
-    [Fact]
-    public void LoneSurrogatesAreCutOffAsPunctuation() => Assert.Equal(["a", "\ud800", "b", "\udc00\ud800"], Split("a\ud800b\udc00\ud800"));
-
-    private static List<string> Split(string text)
-    {
-        var words = new List<string>();
-        for (var i = 0; i < text.Length; i += words[^1].Length)
-        {
-            words.Add(text[i..(i + Gpt2Splitter.FirstWordLength(text.AsSpan(i)))]);
-        }
-
-        return words;
-    }
+    private static List<string> Split(string text) => TestTexts.Split(WordSplitter.Gpt2, text);
 
     [GeneratedRegex(@"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+", RegexOptions.CultureInvariant)]
     internal static partial Regex Pattern();

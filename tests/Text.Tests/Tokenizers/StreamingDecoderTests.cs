@@ -3,7 +3,7 @@ namespace LlmPipeline.Text.Tests.Tokenizers;
 
 public sealed class StreamingDecoderTests
 {
-    private static readonly BpeTokenizer Bytes = new BpeTrainer().Train(257);
+    private static readonly BpeTokenizer Bytes = BpeTrainer.Train(new WordCounts(), new BpeOptions(257));
 
     [Fact]
     public void CharactersComeWhole()

@@ -1,3 +1,4 @@
+using System.Text;
 using LlmPipeline.Fakes;
 
 namespace LlmPipeline.Text.Tests.Tokenizers;
@@ -16,4 +17,24 @@ internal static class TestTexts
     /// <summary>The Universal Declaration of Human Rights in many languages, by file name.</summary>
     public static IReadOnlyList<(string Name, string Text)> Languages =>
         [.. Directory.EnumerateFiles(TestData.PathOf("udhr"), "*.txt").Order(StringComparer.Ordinal).Select(f => (Path.GetFileNameWithoutExtension(f), File.ReadAllText(f)))];
+
+    /// <summary>Words of texts, each text counted on its own.</summary>
+    public static WordCounts Count(IWordSplitter splitter, params IEnumerable<string> texts) => WordCounts.Count(texts.Select(t => (ReadOnlyMemory<byte>)Encoding.UTF8.GetBytes(t)), splitter, 2);
+
+    /// <summary>A byte-level tokenizer of texts, with GPT-2's pattern.</summary>
+    public static BpeTokenizer TrainGpt2(int vocabularySize, params IEnumerable<string> texts) =>
+        BpeTrainer.Train(Count(WordSplitter.Gpt2, texts), new BpeOptions(vocabularySize) { Splitter = WordSplitter.Gpt2 });
+
+    /// <summary>The words of a text.</summary>
+    public static List<string> Split(IWordSplitter splitter, string text)
+    {
+        var words = new Words([]);
+        splitter.Split(Encoding.UTF8.GetBytes(text), ref words);
+        return words.List;
+    }
+
+    private readonly record struct Words(List<string> List) : IWordSink
+    {
+        public void Add(ReadOnlySpan<byte> utf8, int start, int end) => List.Add(Encoding.UTF8.GetString(utf8[start..end]));
+    }
 }

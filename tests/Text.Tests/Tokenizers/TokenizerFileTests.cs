@@ -102,12 +102,7 @@ public sealed class TokenizerFileTests
         "added_tokens has no special token|byte-level alphabet".Split('|'),
         part => Assert.Throws<InvalidDataException>(() => TokenizerFile.Parse(File.ReadAllText(TestData.PathOf("hf-tokenizer-json/tokenizer.json")))).Message.Contains(part, StringComparison.Ordinal));
 
-    private static string Train()
-    {
-        var trainer = new BpeTrainer();
-        trainer.Add("the the the");
-        return trainer.Train(259).ToJson();
-    }
+    private static string Train() => TestTexts.TrainGpt2(259, "the the the").ToJson();
 
     // "a.b" removes a property, "a.b=JSON" sets it.
     private static string Damage(string json, string damage)
