@@ -1,9 +1,9 @@
 using System.Globalization;
-using System.Text;
 using Grpc.Core;
 using LlmPipeline.Datasets.V1;
 using LlmPipeline.ServiceDefaults;
 using LlmPipeline.Text.Building;
+using LlmPipeline.Text.Cleaning;
 using LlmPipeline.Text.Sources;
 using Microsoft.Extensions.Options;
 
@@ -57,8 +57,11 @@ internal sealed class DatasetSpecResolver(IOptions<PreprocessorOptions> options,
     {
         Sources = [.. spec.Sources],
         TextField = spec.TextField,
-        Unicode = spec.Cleaning.Unicode switch { "nfc" => NormalizationForm.FormC, "nfkc" => NormalizationForm.FormKC, _ => null },
-        Whitespace = spec.Cleaning.Whitespace,
+        Cleaning = new CleaningOptions
+        {
+            Unicode = spec.Cleaning.Unicode switch { "nfc" => UnicodeMode.Nfc, "nfkc" => UnicodeMode.Nfkc, _ => UnicodeMode.None },
+            Whitespace = spec.Cleaning.Whitespace,
+        },
         TokenizerKind = spec.Tokenizer.Kind,
         VocabularySize = spec.Tokenizer.VocabularySize,
         TokenizerName = spec.Tokenizer.HasName ? spec.Tokenizer.Name : null,

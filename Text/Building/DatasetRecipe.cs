@@ -1,4 +1,4 @@
-using System.Text;
+using LlmPipeline.Text.Cleaning;
 
 namespace LlmPipeline.Text.Building;
 
@@ -11,11 +11,8 @@ public sealed record DatasetRecipe
     /// <summary>Property of a .jsonl line that holds the text.</summary>
     public string TextField { get; init; } = "text";
 
-    /// <summary>Unicode normalization; null for none.</summary>
-    public NormalizationForm? Unicode { get; init; } = NormalizationForm.FormC;
-
-    /// <summary>Whether white space is cleaned.</summary>
-    public bool Whitespace { get; init; }
+    /// <summary>How documents are cleaned.</summary>
+    public CleaningOptions Cleaning { get; init; } = new();
 
     /// <summary>"bpe" or "character".</summary>
     public string TokenizerKind { get; init; } = "bpe";

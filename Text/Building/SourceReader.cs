@@ -1,5 +1,3 @@
-using System.Buffers.Binary;
-using System.Security.Cryptography;
 using System.Text;
 using LlmPipeline.Text.Cleaning;
 using LlmPipeline.Text.Sources;
@@ -10,7 +8,8 @@ namespace LlmPipeline.Text.Building;
 internal sealed class SourceReader(DatasetRecipe recipe, int degree, BuildProgress progress)
 {
     private readonly PieceParser _parser = new(recipe.TextField);
-    private readonly TextCleaner _cleaner = new(recipe.Unicode, recipe.Whitespace);
+    private readonly DocumentCleaner _cleaner = new(recipe.Cleaning);
+    private readonly DocumentSigner _signer = new(recipe.Cleaning.Duplicates);
     private readonly SplitPlan _splits = new(recipe);
 
     // 16 bytes a document, and a member of XML documentation: the part of memory that grows with the dataset.
@@ -82,16 +81,13 @@ internal sealed class SourceReader(DatasetRecipe recipe, int degree, BuildProgre
 
     private CleanDocument? Clean(string text)
     {
-        text = _cleaner.Clean(text);
-        if (string.IsNullOrWhiteSpace(text))
+        if (_cleaner.Clean(text, new CleaningCounts()).Text is not { } cleaned)
         {
             return null;
         }
 
-        var utf8 = Encoding.UTF8.GetBytes(text);
-        Span<byte> hash = stackalloc byte[32];
-        SHA256.HashData(utf8, hash);
-        var position = (BinaryPrimitives.ReadUInt64LittleEndian(hash[16..]) >> 11) * (1.0 / (1L << 53));
-        return new CleanDocument(utf8, Utf8Text.CountCharacters(utf8), BinaryPrimitives.ReadUInt128LittleEndian(hash), position);
+        var utf8 = Encoding.UTF8.GetBytes(cleaned);
+        var signature = _signer.Sign(utf8);
+        return new CleanDocument(utf8, Utf8Text.CountCharacters(utf8), signature.Exact, signature.SplitPosition);
     }
 }

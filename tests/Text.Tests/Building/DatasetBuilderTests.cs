@@ -2,6 +2,7 @@ using System.Text;
 using LlmPipeline.Fakes;
 using LlmPipeline.Storage;
 using LlmPipeline.Text.Building;
+using LlmPipeline.Text.Cleaning;
 using LlmPipeline.Text.Shards;
 using LlmPipeline.Text.Sources;
 
@@ -105,7 +106,7 @@ public sealed class DatasetBuilderTests : IDisposable
         _folder.Write("text/d.txt", " \n\t");
         var progress = new BuildProgress();
         var properties = await BuildAsync(
-            Character(SplitMethod.Tail) with { ValidationFraction = 0, Unicode = NormalizationForm.FormC, Whitespace = true }, progress: progress);
+            Character(SplitMethod.Tail) with { ValidationFraction = 0, Cleaning = new CleaningOptions { Whitespace = true } }, progress: progress);
         Assert.Equal(1, properties.DuplicateCount);
         Assert.Equal(2, properties.DocumentCount);
         Assert.Equal(1, progress.Duplicates);
@@ -180,7 +181,7 @@ public sealed class DatasetBuilderTests : IDisposable
         }
 
         _folder.Write("text/a.txt", text.ToString());
-        var properties = await BuildAsync(Character(SplitMethod.Tail) with { ValidationFraction = 0, Unicode = null });
+        var properties = await BuildAsync(Character(SplitMethod.Tail) with { ValidationFraction = 0, Cleaning = new CleaningOptions { Unicode = UnicodeMode.None } });
         Assert.Equal("uint32", properties.DataType);
         using var dataset = await OpenAsync();
         Assert.Equal(text.ToString(), DecodeAll(dataset, "train"));
