@@ -5,27 +5,29 @@ namespace LlmPipeline.Text.Cleaning;
 /// <summary>The bands of signatures, sorted by key, and the signatures themselves, to check candidates by.</summary>
 internal sealed class BandIndex(double threshold, string folder, long memoryBytes) : IDisposable
 {
-    private readonly LshBands _bands = new(threshold);
     private readonly ExternalSorter<BandRecord> _records = new(folder, memoryBytes / 2);
-    private readonly SignatureStore _signatures = new(folder, memoryBytes / 2);
     private readonly ushort[] _none = new ushort[DocumentSigner.Permutations];
 
-    public bool IsSpilled => _records.IsSpilled || _signatures.IsSpilled;
+    public LshBands Bands { get; } = new(threshold);
+
+    public SignatureStore Signatures { get; } = new(folder, memoryBytes / 2);
+
+    public bool IsSpilled => _records.IsSpilled || Signatures.IsSpilled;
 
     /// <summary>Adds a document, in order; one without words is similar to none.</summary>
     public void Add(int document, ReadOnlySpan<ushort> signature)
     {
-        _signatures.Add(signature.IsEmpty ? _none : signature);
-        for (var band = 0; band < _bands.Bands && !signature.IsEmpty; band++)
+        Signatures.Add(signature.IsEmpty ? _none : signature);
+        for (var band = 0; band < Bands.Bands && !signature.IsEmpty; band++)
         {
-            _records.Add(new BandRecord(_bands.Key(signature, band), document));
+            _records.Add(new BandRecord(Bands.Key(signature, band), document));
         }
     }
 
     /// <summary>Joins the kinds of similar documents; those marked as copies of others are left out.</summary>
     public void JoinSimilar(DisjointSets kinds, BitArray copies, CancellationToken cancellationToken)
     {
-        var bucket = new Bucket(_bands, _signatures);
+        var bucket = new Bucket(Bands, Signatures);
         foreach (var documents in Buckets(copies))
         {
             cancellationToken.ThrowIfCancellationRequested();
@@ -36,13 +38,14 @@ internal sealed class BandIndex(double threshold, string folder, long memoryByte
     public void Dispose()
     {
         _records.Dispose();
-        _signatures.Dispose();
+        Signatures.Dispose();
     }
 
-    // Documents that share a band, in order; a list is overwritten by the next.
-    private IEnumerable<List<int>> Buckets(BitArray copies)
+    /// <summary>Documents that share a band, in order; a list is overwritten by the next. To be called once.</summary>
+    /// <param name="copies">Documents to leave out.</param>
+    public IEnumerable<List<int>> Buckets(BitArray copies)
     {
-        _signatures.Flush();
+        Signatures.Flush();
         var documents = new List<int>();
         ulong key = 0;
         foreach (var record in _records.Sorted())
