@@ -58,9 +58,9 @@ internal sealed partial class DatasetJob(
 
     private async Task<DatasetProperties> BuildAsync(string id, Dataset dataset, CancellationToken cancellationToken)
     {
-        if (DatasetCatalog.Fingerprint(dataset.Spec, SourceFiles.Find(dataset.Spec.Sources)) != dataset.Fingerprint)
+        if (DatasetCatalog.Fingerprint(dataset.Spec, await SourceFiles.FindAsync(dataset.Spec.Sources, new SourceOptions(), cancellationToken)) != dataset.Fingerprint)
         {
-            throw new TextSourceException(TextSourceProblem.Invalid, "The source files changed after the dataset was created. Create it again.");
+            throw new TextSourceException(TextSourceProblem.Changed, "The source files changed after the dataset was created. Create it again.");
         }
 
         var progress = new BuildProgress();

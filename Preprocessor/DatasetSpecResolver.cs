@@ -128,7 +128,7 @@ internal sealed class DatasetSpecResolver(IOptions<PreprocessorOptions> options,
 
         try
         {
-            return await Task.Run(() => SourceFiles.Find(sources), cancellationToken);
+            return await SourceFiles.FindAsync(sources, new SourceOptions(), cancellationToken);
         }
         catch (TextSourceException exception)
         {

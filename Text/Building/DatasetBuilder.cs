@@ -14,6 +14,9 @@ public sealed record DatasetBuilderOptions(string ScratchFolder, int Degree)
     /// <summary>The system's temporary folder and all processors.</summary>
     public static DatasetBuilderOptions Default => new(Path.GetTempPath(), Environment.ProcessorCount);
 
+    /// <summary>Where and how sources are fetched.</summary>
+    public SourceOptions Sources { get; init; } = new();
+
     internal long MaxShardBytes { get; init; } = ShardWriter.DefaultMaxShardBytes;
 }
 
@@ -36,9 +39,9 @@ public sealed class DatasetBuilder(IBlobStore store, DatasetBuilderOptions optio
     {
         ResourceName.IdOf(target.Name, "datasets");
         await BeginAsync(BuildStage.Reading);
-        var files = SourceFiles.Find(recipe.Sources);
+        var files = await SourceFiles.FindAsync(recipe.Sources, options.Sources, cancellationToken);
         using var spool = new DocumentSpool(options.ScratchFolder);
-        await new SourceReader(recipe, options.Degree, progress).ReadAsync(files, spool, cancellationToken);
+        await new SourceReader(recipe, options.Sources, options.Degree, progress).ReadAsync(files, spool, cancellationToken);
         var splits = new SplitPlan(recipe).Ranges(spool);
 
         await BeginAsync(BuildStage.TrainingTokenizer);

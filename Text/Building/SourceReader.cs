@@ -5,8 +5,11 @@ using LlmPipeline.Text.Sources;
 namespace LlmPipeline.Text.Building;
 
 /// <summary>Reads source files into a spool: parsed, cleaned, without duplicates. Parsing and cleaning run in parallel.</summary>
-internal sealed class SourceReader(DatasetRecipe recipe, int degree, BuildProgress progress)
+internal sealed class SourceReader(DatasetRecipe recipe, SourceOptions sourceOptions, int degree, BuildProgress progress)
 {
+    private const long UnitBytes = 16 << 20;
+
+    private readonly PieceReader _reader = new(sourceOptions, recipe.TextField);
     private readonly PieceParser _parser = new(recipe.TextField);
     private readonly DocumentCleaner _cleaner = new(recipe.Cleaning);
     private readonly DocumentSigner _signer = new(recipe.Cleaning.Duplicates);
@@ -21,8 +24,8 @@ internal sealed class SourceReader(DatasetRecipe recipe, int degree, BuildProgre
     public async Task ReadAsync(IReadOnlyList<SourceFile> files, DocumentSpool spool, CancellationToken cancellationToken)
     {
         progress.Plan(files);
-        var cleaned = files.SelectMany(PieceReader.Read).ToAsyncEnumerable()
-            .SelectOrdered(piece => (piece.DiskBytes, Documents: _parser.Parse(piece)), degree, cancellationToken)
+        var cleaned = SourceUnits.Plan(files, UnitBytes).ToAsyncEnumerable().SelectMany(unit => _reader.ReadAsync(unit, cancellationToken))
+            .SelectOrdered(piece => (piece.DiskBytes, _parser.Parse(piece).Documents), degree, cancellationToken)
             .Select(parsed => (parsed.DiskBytes, Texts: parsed.Documents.Select(WithoutSeenMembers).OfType<string>().ToList()))
             .SelectOrdered(parsed => (parsed.DiskBytes, Documents: parsed.Texts.ConvertAll(Clean)), degree, cancellationToken);
         await foreach (var (diskBytes, documents) in cleaned.WithCancellation(cancellationToken))

@@ -13,6 +13,8 @@ internal sealed class InlineText
     /// <summary>Whether white space is kept as it is.</summary>
     public bool Verbatim { get; set; }
 
+    public int Length => _text.Length;
+
     public void BeginSection(string label)
     {
         _sectionStart = _text.Length;

@@ -5,29 +5,163 @@ namespace LlmPipeline.Text.Sources;
 /// <summary>Reads one property of each line of a .jsonl file.</summary>
 internal static class JsonLines
 {
-    public static List<RawDocument> Parse(SourcePiece piece, string field)
+    /// <summary>A longer line is read as a stream, and its text cut into documents (<see cref="JsonTextScanner"/>).</summary>
+    public const int MaxBufferedLine = TextCut.MaxBytes;
+
+    private const int PieceBytes = 1 << 20;
+
+    /// <summary>
+    /// Pieces of whole lines. A range begins after the first line end at or after its start, unless it begins with the file, and ends
+    /// with the first line end at or after its end.
+    /// </summary>
+    public static IEnumerable<SourcePiece> Read(SourceFile file, string path, SourceRange range, string field, InvalidRecords onInvalid)
+    {
+        using var stream = SourceStream.Open(file, path);
+        var offset = LineStart(stream, range);
+        if (offset < 0)
+        {
+            yield break;
+        }
+
+        byte[] carry = [];
+        var line = range.Start == 0 ? 1L : 0;
+        var diskRead = file.Compressed ? 0 : range.Start;
+        var target = PieceBytes;
+        while (true)
+        {
+            var bytes = GC.AllocateUninitializedArray<byte>((int)Math.Min(target, file.Compressed ? target : Math.Max(1, file.Length - offset + 1)));
+            carry.CopyTo(bytes, 0);
+            var count = carry.Length + stream.Fill(bytes.AsSpan(carry.Length));
+            var atEnd = count < bytes.Length;
+            var (length, isLast) = CutLength(bytes.AsSpan(0, count), offset, range.End, atEnd);
+            if (length == 0 && !isLast && target < MaxBufferedLine)
+            {
+                carry = bytes[..count];
+                target *= 2;
+                continue;
+            }
+
+            if (length == 0 && !isLast)
+            {
+                var longLine = new LongJsonLine(file, stream, bytes, offset, line, field);
+                foreach (var documents in longLine.Read(onInvalid))
+                {
+                    yield return documents;
+                }
+
+                isLast = longLine.End > range.End || longLine.AtEnd;
+                carry = longLine.Rest;
+                offset = longLine.End;
+                line += line > 0 ? 1 : 0;
+            }
+            else
+            {
+                if (length > 0)
+                {
+                    var piece = bytes.AsMemory(0, length);
+                    yield return new SourcePiece(file, piece, offset, line, DiskBytes(offset + length));
+                    offset += length;
+                    line += line > 0 ? piece.Span.Count((byte)'\n') : 0;
+                }
+
+                carry = bytes[length..count];
+            }
+
+            target = Math.Max(PieceBytes, carry.Length + 1);
+            if (isLast)
+            {
+                yield break;
+            }
+        }
+
+        long DiskBytes(long position)
+        {
+            var before = diskRead;
+            diskRead = file.Compressed ? stream.DiskPosition : position;
+            return diskRead - before;
+        }
+    }
+
+    /// <summary>The documents of a piece.</summary>
+    public static ParsedPiece Parse(SourcePiece piece, string field, InvalidRecords onInvalid)
     {
         var documents = new List<RawDocument>();
+        var skipped = SkippedRecords.None;
         var rest = Utf8Text.WithoutMark(piece);
         var line = piece.FirstLine;
+        var offset = piece.Offset + piece.Bytes.Length - rest.Length;
         while (!rest.IsEmpty)
         {
             var end = rest.IndexOf((byte)'\n');
             var bytes = end < 0 ? rest : rest[..end];
-            rest = end < 0 ? [] : rest[(end + 1)..];
             if (bytes.ContainsAnyExcept(" \t\r"u8))
             {
-                Utf8Text.RequireValid(piece.File, bytes, piece.Offset + piece.Bytes.Length - rest.Length - bytes.Length - (end < 0 ? 0 : 1));
-                documents.Add(new RawDocument(ReadField(piece.File, line, bytes, field)));
+                try
+                {
+                    var place = new RecordPlace(piece.File, line, offset);
+                    Utf8Text.RequireValid(piece.File, bytes, offset);
+                    documents.Add(new RawDocument(ReadField(place, bytes, field)));
+                }
+                catch (TextSourceException exception) when (onInvalid == InvalidRecords.Skip)
+                {
+                    skipped = skipped.Add(exception.Message);
+                }
             }
 
-            line++;
+            line += line > 0 ? 1 : 0;
+            offset += bytes.Length + 1;
+            rest = end < 0 ? [] : rest[(end + 1)..];
         }
 
-        return documents;
+        return new ParsedPiece(documents, skipped);
     }
 
-    private static string ReadField(SourceFile file, long line, ReadOnlySpan<byte> bytes, string field)
+    // -1 where no line of the range begins.
+    private static long LineStart(SourceStream stream, SourceRange range)
+    {
+        if (range.Start == 0)
+        {
+            return 0;
+        }
+
+        stream.Position = range.Start;
+        var buffer = new byte[1 << 16];
+        for (var position = range.Start; position < range.End;)
+        {
+            var read = stream.Fill(buffer);
+            var at = buffer.AsSpan(0, read).IndexOf((byte)'\n');
+            if (at >= 0)
+            {
+                stream.Position = position + at + 1;
+                return position + at < range.End ? position + at + 1 : -1;
+            }
+
+            position += read;
+            if (read < buffer.Length)
+            {
+                break;
+            }
+        }
+
+        return -1;
+    }
+
+    private static (int Length, bool IsLast) CutLength(ReadOnlySpan<byte> bytes, long offset, long end, bool atEnd)
+    {
+        if (offset + bytes.Length > end)
+        {
+            var from = (int)Math.Max(0, end - offset);
+            var at = bytes[from..].IndexOf((byte)'\n');
+            if (at >= 0)
+            {
+                return (from + at + 1, true);
+            }
+        }
+
+        return atEnd ? (bytes.Length, true) : (bytes.LastIndexOf((byte)'\n') + 1, false);
+    }
+
+    private static string ReadField(RecordPlace place, ReadOnlySpan<byte> bytes, string field)
     {
         try
         {
@@ -35,7 +169,7 @@ internal static class JsonLines
             reader.Read();
             if (reader.TokenType != JsonTokenType.StartObject)
             {
-                throw Error(file, line, "is not a JSON object. A .jsonl file has one object a line.");
+                throw place.Error(JsonTextScanner.NotAnObject);
             }
 
             string? text = null;
@@ -45,9 +179,9 @@ internal static class JsonLines
                 reader.Read();
                 if (found)
                 {
-                    text = reader.TokenType == JsonTokenType.String
-                        ? reader.GetString()
-                        : throw Error(file, line, $"has a '{field}' that is not a string. Name the property that holds the text in text_field.");
+                    text = text is not null ? throw place.Error(JsonTextScanner.Twice(field))
+                        : reader.TokenType == JsonTokenType.String ? reader.GetString()
+                        : throw place.Error(JsonTextScanner.NotAString(field));
                 }
 
                 reader.Skip();
@@ -55,14 +189,11 @@ internal static class JsonLines
 
             // Anything after the object is an error of the reader.
             reader.Read();
-            return text ?? throw Error(file, line, $"has no property '{field}'. Name the property that holds the text in text_field.");
+            return text ?? throw place.Error(JsonTextScanner.Missing(field));
         }
         catch (Exception exception) when (exception is JsonException or InvalidOperationException)
         {
-            throw Error(file, line, $"is not valid JSON: {exception.Message} Mend or remove the line.", exception);
+            throw place.Error($"is not valid JSON: {exception.Message} Mend or remove the line.", exception);
         }
     }
-
-    private static TextSourceException Error(SourceFile file, long line, string what, Exception? inner = null) =>
-        new(TextSourceProblem.Invalid, $"'{file.Path}' line {line} {what}", inner);
 }

@@ -1,14 +1,31 @@
 namespace LlmPipeline.Text.Sources;
 
 /// <summary>Turns pieces of source files into documents. Safe for use from many threads.</summary>
-internal sealed class PieceParser(string textField)
+/// <param name="textField">The property or column that holds the text.</param>
+/// <param name="onInvalid">What happens to a record that cannot be read.</param>
+internal sealed class PieceParser(string textField, InvalidRecords onInvalid = InvalidRecords.Fail)
 {
-    /// <summary>The documents of a piece, in order.</summary>
-    /// <exception cref="TextSourceException">The piece is not what its file's name says.</exception>
-    public IReadOnlyList<RawDocument> Parse(SourcePiece piece) => piece.File.Format switch
+    /// <summary>The documents of a piece, in order, and what was left out.</summary>
+    /// <exception cref="TextSourceException">The piece is not what its file's name says, and invalid records are an error.</exception>
+    public ParsedPiece Parse(SourcePiece piece)
     {
-        SourceFormat.PlainText => [new RawDocument(Utf8Text.Decode(piece))],
-        SourceFormat.JsonLines => JsonLines.Parse(piece, textField),
-        _ => XmlDocumentation.Parse(piece),
-    };
+        if (piece.Documents is { } ready)
+        {
+            return new ParsedPiece(ready, piece.Skipped);
+        }
+
+        try
+        {
+            return piece.File.Format switch
+            {
+                SourceFormat.PlainText => new ParsedPiece([new RawDocument(Utf8Text.Decode(piece))], piece.Skipped),
+                SourceFormat.JsonLines => JsonLines.Parse(piece, textField, onInvalid),
+                _ => new ParsedPiece(XmlDocumentation.Parse(piece), piece.Skipped),
+            };
+        }
+        catch (TextSourceException exception) when (onInvalid == InvalidRecords.Skip && exception.Problem == TextSourceProblem.Invalid)
+        {
+            return new ParsedPiece([], SkippedRecords.None.Add(exception.Message));
+        }
+    }
 }

@@ -1,150 +1,59 @@
-using System.Buffers.Binary;
-using System.IO.Compression;
+using System.Runtime.CompilerServices;
 
 namespace LlmPipeline.Text.Sources;
 
-/// <summary>Reads source files as pieces of bounded size.</summary>
-internal static class PieceReader
+/// <summary>Reads units of work as pieces of bounded size. Safe for use from many threads.</summary>
+/// <param name="options">How remote files are fetched.</param>
+/// <param name="textField">The property or column that holds the text.</param>
+/// <param name="onInvalid">What happens where a file cannot be read further.</param>
+internal sealed class PieceReader(SourceOptions options, string textField, InvalidRecords onInvalid = InvalidRecords.Fail)
 {
-    /// <summary>A plain text file above this many bytes is cut into documents of at most this size, at line ends where there are any.</summary>
-    public const int MaxDocumentBytes = 8 << 20;
+    private readonly SourceOptions _options = options;
 
-    /// <summary>Longest line of a .jsonl file, in bytes.</summary>
-    public const int MaxLineBytes = 64 << 20;
-
-    private const int JsonPieceBytes = 1 << 20;
-    private const int MaxXmlBytes = 512 << 20;
-
-    // Text shrinks to a third, repetitive JSON to a fiftieth; gzip can go to a thousandth.
-    private const long MaxExpansion = 200;
-    private const long FreeExpansionBytes = 64 << 20;
-
-    /// <summary>The pieces of a file, in order.</summary>
-    /// <exception cref="TextSourceException">The file cannot be read.</exception>
-    public static IEnumerable<SourcePiece> Read(SourceFile file)
+    /// <summary>The pieces of a unit, in order.</summary>
+    /// <exception cref="TextSourceException">A file cannot be read.</exception>
+    public async IAsyncEnumerable<SourcePiece> ReadAsync(SourceUnit unit, [EnumeratorCancellation] CancellationToken cancellationToken = default)
     {
-        using var disk = Open(file);
-        using var stream = file.Compressed ? new GZipStream(disk, CompressionMode.Decompress) : (Stream)disk;
-        var target = file.Format switch
+        foreach (var file in unit.Files)
         {
-            SourceFormat.PlainText => MaxDocumentBytes,
-            SourceFormat.JsonLines => JsonPieceBytes,
-            _ => MaxXmlBytes,
-        };
+            cancellationToken.ThrowIfCancellationRequested();
+            await Task.CompletedTask;
+            foreach (var piece in Guarded(file, Read(file, file.Path, unit.Range ?? SourceRange.All)))
+            {
+                yield return piece;
+            }
+        }
+    }
 
-        byte[] carry = [];
-        long offset = 0;
-        long line = 1;
-        long diskRead = 0;
+    private IEnumerable<SourcePiece> Read(SourceFile file, string path, SourceRange range) => file.Format switch
+    {
+        SourceFormat.PlainText => PlainText.Read(file, path, range),
+        SourceFormat.JsonLines => JsonLines.Read(file, path, range, textField, onInvalid),
+        _ => XmlDocumentation.Read(file, path),
+    };
+
+    // Where records cannot be told apart, what is left of the file is one record.
+    private IEnumerable<SourcePiece> Guarded(SourceFile file, IEnumerable<SourcePiece> pieces)
+    {
+        using var enumerator = pieces.GetEnumerator();
         while (true)
         {
-            var (bytes, atEnd) = Fill(file, stream, carry, target);
-            if (file.Compressed && offset + bytes.Length > FreeExpansionBytes + (MaxExpansion * file.Length))
+            SourcePiece piece;
+            try
             {
-                throw new TextSourceException(TextSourceProblem.Invalid,
-                    $"'{file.Path}' grows to more than {MaxExpansion} times its size when decompressed and was not read further. Decompress it yourself if it is meant to.");
-            }
-
-            var length = atEnd ? bytes.Length : CutLength(file, bytes, ref target);
-            carry = bytes[length..];
-            if (length > 0)
-            {
-                var piece = bytes.AsMemory(0, length);
-                var diskBytes = file.Compressed ? disk.Position - diskRead : length;
-                diskRead += diskBytes;
-                yield return new SourcePiece(file, piece, offset, line, diskBytes);
-                offset += length;
-                line += file.Format == SourceFormat.JsonLines ? piece.Span.Count((byte)'\n') : 0;
-                target = file.Format == SourceFormat.JsonLines ? JsonPieceBytes : target;
-            }
-
-            if (atEnd)
-            {
-                RequireWholeArchive(file, disk, offset);
-                yield break;
-            }
-        }
-    }
-
-    // GZipStream takes the end of a truncated file for the end of the data. The last four bytes of an archive are the length of its
-    // last member, which cannot be more than that of all members.
-    private static void RequireWholeArchive(SourceFile file, FileStream disk, long length)
-    {
-        if (!file.Compressed || length > uint.MaxValue)
-        {
-            return;
-        }
-
-        Span<byte> trailer = stackalloc byte[4];
-        disk.Position = Math.Max(0, disk.Length - 4);
-        if (disk.ReadAtLeast(trailer, 4, throwOnEndOfStream: false) < 4 || BinaryPrimitives.ReadUInt32LittleEndian(trailer) > length)
-        {
-            throw new TextSourceException(TextSourceProblem.Invalid, $"'{file.Path}' is not a whole gzip file: it ends too early. Copy or compress it again.");
-        }
-    }
-
-    private static FileStream Open(SourceFile file)
-    {
-        try
-        {
-            return new FileStream(file.Path, FileMode.Open, FileAccess.Read, FileShare.Read, bufferSize: 0, FileOptions.SequentialScan);
-        }
-        catch (FileNotFoundException exception)
-        {
-            throw new TextSourceException(TextSourceProblem.NotFound, $"'{file.Path}' was there when the dataset was created, and is gone. Put it back and create the dataset again.", exception);
-        }
-        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
-        {
-            throw new TextSourceException(TextSourceProblem.NotFound, $"'{file.Path}' cannot be read: {exception.Message} Give the Preprocessor's user the right to read it.", exception);
-        }
-    }
-
-    // The carried bytes, then bytes of the stream up to the target size.
-    private static (byte[] Bytes, bool AtEnd) Fill(SourceFile file, Stream stream, byte[] carry, int target)
-    {
-        var capacity = file.Compressed ? target : (int)Math.Min(target, Math.Max(file.Length, 1) + 1);
-        var bytes = new byte[Math.Max(capacity, carry.Length)];
-        carry.CopyTo(bytes, 0);
-        var count = carry.Length;
-        try
-        {
-            while (true)
-            {
-                var read = stream.ReadAtLeast(bytes.AsSpan(count), bytes.Length - count, throwOnEndOfStream: false);
-                count += read;
-                if (count < bytes.Length)
+                if (!enumerator.MoveNext())
                 {
-                    return (bytes[..count], true);
+                    yield break;
                 }
 
-                if (bytes.Length >= target)
-                {
-                    return (bytes, false);
-                }
-
-                Array.Resize(ref bytes, target);
+                piece = enumerator.Current;
             }
-        }
-        catch (InvalidDataException exception)
-        {
-            throw new TextSourceException(TextSourceProblem.Invalid, $"'{file.Path}' is not a whole gzip file: {exception.Message} Copy or compress it again.", exception);
-        }
-    }
+            catch (TextSourceException exception) when (onInvalid == InvalidRecords.Skip && exception.Problem == TextSourceProblem.Invalid)
+            {
+                piece = SourcePiece.OfDocuments(file, [], 0) with { Skipped = SkippedRecords.None.Add(exception.Message) };
+            }
 
-    private static int CutLength(SourceFile file, byte[] bytes, ref int target)
-    {
-        var lineEnd = bytes.AsSpan().LastIndexOf((byte)'\n') + 1;
-        switch (file.Format)
-        {
-            case SourceFormat.PlainText:
-                return lineEnd > 0 ? lineEnd : Utf8Text.WholeCharacters(bytes);
-            case SourceFormat.JsonLines when lineEnd == 0 && target >= MaxLineBytes:
-                throw new TextSourceException(TextSourceProblem.Invalid, $"'{file.Path}' has a line of more than {MaxLineBytes >> 20} MiB. A .jsonl file has one document a line; is it one?");
-            case SourceFormat.JsonLines:
-                target = lineEnd == 0 ? target * 2 : target;
-                return lineEnd;
-            default:
-                throw new TextSourceException(TextSourceProblem.Invalid, $"'{file.Path}' is larger than {MaxXmlBytes >> 20} MiB.");
+            yield return piece;
         }
     }
 }

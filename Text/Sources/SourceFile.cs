@@ -13,52 +13,78 @@ public enum SourceFormat
     /// <summary>Each line is a JSON object with the document in one property (.jsonl).</summary>
     JsonLines,
 
-    /// <summary>XML documentation of an assembly; each type is a document.</summary>
+    /// <summary>XML documentation of an assembly; each type is a document (.xml).</summary>
     XmlDocumentation,
 }
 
+/// <summary>How a file is compressed.</summary>
+public enum SourceCompression
+{
+    /// <summary>Not at all.</summary>
+    None,
+
+    /// <summary>gzip (.gz), of one or several members.</summary>
+    Gzip,
+}
+
 /// <summary>A file that documents are read from.</summary>
-/// <param name="Path">Full path.</param>
-/// <param name="Length">Bytes on disk.</param>
+/// <param name="Path">Full path, or the address of a remote file.</param>
+/// <param name="Length">Bytes on disk, as compressed as it lies there.</param>
 /// <param name="Modified">Time of the last change, UTC.</param>
 /// <param name="Format">How documents lie in it.</param>
-/// <param name="Compressed">Whether it is gzip.</param>
-public sealed record SourceFile(string Path, long Length, DateTime Modified, SourceFormat Format, bool Compressed)
+/// <param name="Compression">How it is compressed.</param>
+/// <param name="Identity">What the server says of a remote file's content: a hash or an entity tag. Null for a local file.</param>
+public sealed record SourceFile(
+    string Path, long Length, DateTime Modified, SourceFormat Format, SourceCompression Compression = SourceCompression.None, string? Identity = null)
 {
     /// <summary>File endings that are read, without the optional <c>.gz</c>.</summary>
     public const string KnownEndings = ".txt, .md, .jsonl (each also with .gz)";
 
-    /// <summary>Describes a file on disk, or null when its name has none of the known endings.</summary>
-    internal static SourceFile? TryCreate(string path)
+    /// <summary>Whether the file is compressed.</summary>
+    public bool Compressed => Compression != SourceCompression.None;
+
+    /// <summary>Format and compression by the name's ending, or null when it has none of the known endings.</summary>
+    internal static (SourceFormat Format, SourceCompression Compression)? FormatOf(ReadOnlySpan<char> name)
     {
-        var compressed = path.EndsWith(".gz", StringComparison.OrdinalIgnoreCase);
-        var ending = System.IO.Path.GetExtension(compressed ? path[..^3] : path).ToLowerInvariant();
+        var compression = name.EndsWith(".gz", StringComparison.OrdinalIgnoreCase) ? SourceCompression.Gzip : SourceCompression.None;
+        Span<char> ending = stackalloc char[8];
+        var extension = System.IO.Path.GetExtension(compression == SourceCompression.Gzip ? name[..^3] : name);
+        if (extension.Length > ending.Length)
+        {
+            return null;
+        }
+
+        ending = ending[..extension.ToLowerInvariant(ending)];
         SourceFormat? format = ending switch
         {
             ".txt" or ".md" => SourceFormat.PlainText,
             ".jsonl" => SourceFormat.JsonLines,
             _ => null,
         };
-        return format is null ? null : Create(path, format.Value, compressed);
+        return format is null ? null : (format.Value, compression);
     }
 
-    internal static SourceFile Create(string path, SourceFormat format, bool compressed = false)
+    /// <summary>Describes a file on disk, or null when its name has none of the known endings.</summary>
+    internal static SourceFile? TryCreate(string path) => FormatOf(path) is var (format, compression) ? Create(path, format, compression) : null;
+
+    internal static SourceFile Create(string path, SourceFormat format, SourceCompression compression = SourceCompression.None)
     {
         // A link is described by its target: that is what is read.
         var info = new FileInfo(path);
         var target = info.LinkTarget is null ? info : info.ResolveLinkTarget(returnFinalTarget: true) as FileInfo ?? info;
         return target.Exists
-            ? new SourceFile(info.FullName, target.Length, target.LastWriteTimeUtc, format, compressed)
+            ? new SourceFile(info.FullName, target.Length, target.LastWriteTimeUtc, format, compression)
             : throw new TextSourceException(TextSourceProblem.NotFound, $"'{path}' points to a file that does not exist. Mend the link or remove it.");
     }
 
-    /// <summary>SHA-256 over path, length and time of change of all files: another value means that the text may differ.</summary>
+    /// <summary>SHA-256 over path, length, time of change and identity of all files: another value means that the text may differ.</summary>
     public static string Fingerprint(IEnumerable<SourceFile> files)
     {
         using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
         foreach (var file in files)
         {
-            hash.AppendData(Encoding.UTF8.GetBytes(string.Create(CultureInfo.InvariantCulture, $"{file.Path}\0{file.Length}\0{file.Modified.Ticks}\n")));
+            hash.AppendData(Encoding.UTF8.GetBytes(string.Create(CultureInfo.InvariantCulture,
+                $"{file.Path}\0{file.Length}\0{file.Modified.Ticks}{(file.Identity is null ? "" : "\0")}{file.Identity}\n")));
         }
 
         return Convert.ToHexStringLower(hash.GetHashAndReset());

@@ -1,26 +1,42 @@
-using System.IO.Enumeration;
+using System.Security.Cryptography;
+using System.Runtime.InteropServices;
 
 namespace LlmPipeline.Text.Sources;
 
 /// <summary>Finds the files that sources name.</summary>
 public static class SourceFiles
 {
-    /// <summary>Files of one dataset, at most.</summary>
-    private const int MaxFiles = 1_000_000;
+    /// <summary>Files of one source, at most: their list then takes some 500 MB.</summary>
+    private const int MaxFiles = 10_000_000;
 
     /// <summary>
     /// Turns sources into files: in the order of the sources, and in ordinal order of paths within one; a file that two sources name
     /// is read once.
     /// </summary>
     /// <param name="sources"><c>dotnet-docs:</c>, or a file, a folder (recursive; hidden entries are left out), or a glob.</param>
+    /// <param name="options">How remote sources are reached.</param>
+    /// <param name="cancellationToken">Stops the search.</param>
+    /// <returns>The files; entries are made when they are asked for.</returns>
     /// <exception cref="TextSourceException">A source names nothing that can be read.</exception>
-    public static IReadOnlyList<SourceFile> Find(IEnumerable<string> sources)
+    public static async Task<IReadOnlyList<SourceFile>> FindAsync(IEnumerable<string> sources, SourceOptions options, CancellationToken cancellationToken = default)
     {
-        var files = new List<SourceFile>();
-        var seen = new HashSet<string>(StringComparer.Ordinal);
-        foreach (var source in sources)
+        var all = sources.ToList();
+        var lists = new List<SourceFileList>();
+        foreach (var source in all)
         {
-            files.AddRange(FindOne(source).Where(f => seen.Add(f.Path)));
+            lists.Add(await Task.Run(() => FindOne(source, cancellationToken), cancellationToken));
+        }
+
+        if (lists is [var single])
+        {
+            return single;
+        }
+
+        var files = new SourceFileList();
+        var seen = new HashSet<UInt128>();
+        foreach (var file in lists.SelectMany(l => l).Where(f => seen.Add(HashOf(f.Path))))
+        {
+            files.Add(file);
         }
 
         return files;
@@ -29,11 +45,24 @@ public static class SourceFiles
     /// <summary>Makes a path absolute, so that it means the same everywhere; other sources stay as they are.</summary>
     public static string Resolve(string source) => source == DotnetDocs.Source || source.Length == 0 ? source : Path.GetFullPath(source);
 
-    private static IReadOnlyList<SourceFile> FindOne(string source)
+    private static UInt128 HashOf(string path)
     {
+        Span<byte> hash = stackalloc byte[32];
+        SHA256.HashData(MemoryMarshal.AsBytes(path.AsSpan()), hash);
+        return MemoryMarshal.Read<UInt128>(hash);
+    }
+
+    private static SourceFileList FindOne(string source, CancellationToken cancellationToken)
+    {
+        var files = new SourceFileList();
         if (source == DotnetDocs.Source)
         {
-            return DotnetDocs.FindFiles();
+            foreach (var file in DotnetDocs.FindFiles())
+            {
+                files.Add(file);
+            }
+
+            return files;
         }
 
         if (string.IsNullOrWhiteSpace(source) || source.Contains('\0'))
@@ -43,8 +72,9 @@ public static class SourceFiles
 
         if (File.Exists(source))
         {
-            return [SourceFile.TryCreate(source) ?? throw new TextSourceException(TextSourceProblem.NotFound,
-                $"'{source}' is not of a known format. Files end in {SourceFile.KnownEndings}; rename it, for example to '{Path.GetFileName(source)}.txt'.")];
+            files.Add(SourceFile.TryCreate(source) ?? throw new TextSourceException(TextSourceProblem.NotFound,
+                $"'{source}' is not of a known format. Files end in {SourceFile.KnownEndings}; rename it, for example to '{Path.GetFileName(source)}.txt'."));
+            return files;
         }
 
         var glob = PathGlob.IsGlob(source) ? PathGlob.Parse(source) : null;
@@ -55,26 +85,28 @@ public static class SourceFiles
                 $"Source '{source}': '{root}' does not exist. Paths are those of the machine that runs the Preprocessor; give an absolute one.");
         }
 
-        var paths = Enumerate(root).Where(p => glob is null || glob.Matches(p)).Take(MaxFiles + 1).ToList();
-        if (paths.Count > MaxFiles)
+        FolderWalk.Visit(root, (folder, entry) =>
         {
-            throw new TextSourceException(TextSourceProblem.Invalid, $"Source '{source}' names more than {MaxFiles:N0} files. Pack small documents into .jsonl files.");
-        }
+            cancellationToken.ThrowIfCancellationRequested();
+            if (SourceFile.FormatOf(entry.Name) is not var (format, compression) || glob?.Matches(folder + entry.Name) == false)
+            {
+                return true;
+            }
 
-        paths.Sort(StringComparer.Ordinal);
-        List<SourceFile> files = [.. paths.Select(SourceFile.TryCreate).OfType<SourceFile>()];
+            if (entry.Length < 0)
+            {
+                files.Add(SourceFile.Create(folder + entry.Name, format, compression));
+            }
+            else
+            {
+                files.Add(folder, entry.Name, entry.Length, entry.Ticks, format, compression);
+            }
+
+            return files.Count <= MaxFiles
+                ? true
+                : throw new TextSourceException(TextSourceProblem.Invalid, $"Source '{source}' names more than {MaxFiles:N0} files. Pack small documents into .jsonl files.");
+        });
         return files.Count > 0 ? files : throw new TextSourceException(TextSourceProblem.NotFound,
             $"Source '{source}' names no file that ends in {SourceFile.KnownEndings}.");
     }
-
-    // Links to files are followed, links to folders are not: they may lead in circles.
-    private static FileSystemEnumerable<string> Enumerate(string root) => new(root, (ref FileSystemEntry entry) => entry.ToFullPath(), new EnumerationOptions
-    {
-        RecurseSubdirectories = true,
-        AttributesToSkip = FileAttributes.Hidden | FileAttributes.System,
-    })
-    {
-        ShouldIncludePredicate = (ref FileSystemEntry entry) => !entry.IsDirectory,
-        ShouldRecursePredicate = (ref FileSystemEntry entry) => (entry.Attributes & FileAttributes.ReparsePoint) == 0,
-    };
 }

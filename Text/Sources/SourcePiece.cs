@@ -1,12 +1,28 @@
 namespace LlmPipeline.Text.Sources;
 
-/// <summary>Bytes of a source file that can be parsed on their own: a whole file, or whole lines of a big one.</summary>
+/// <summary>Bytes of a source file that can be parsed on their own: a document, or whole records of a file.</summary>
 /// <param name="File">Where they come from.</param>
 /// <param name="Bytes">The bytes, decompressed.</param>
 /// <param name="Offset">Position of the first byte in the (decompressed) file.</param>
-/// <param name="FirstLine">Number of the first line, counted from 1. Only counted for JSON lines.</param>
+/// <param name="FirstLine">Number of the first line, counted from 1; 0 where it is not known.</param>
 /// <param name="DiskBytes">How many bytes of the file on disk this piece stands for.</param>
-internal sealed record SourcePiece(SourceFile File, ReadOnlyMemory<byte> Bytes, long Offset, long FirstLine, long DiskBytes);
+internal sealed record SourcePiece(SourceFile File, ReadOnlyMemory<byte> Bytes, long Offset, long FirstLine, long DiskBytes)
+{
+    /// <summary>Documents that the reader had to take out of the file itself, instead of <see cref="Bytes"/>.</summary>
+    public IReadOnlyList<RawDocument>? Documents { get; init; }
+
+    /// <summary>Records that the reader left out after this piece.</summary>
+    public SkippedRecords Skipped { get; init; } = SkippedRecords.None;
+
+    /// <summary>A piece of documents that are ready.</summary>
+    public static SourcePiece OfDocuments(SourceFile file, IReadOnlyList<RawDocument> documents, long diskBytes) =>
+        new(file, default, 0, 0, diskBytes) { Documents = documents };
+}
+
+/// <summary>What a piece holds.</summary>
+/// <param name="Documents">In order.</param>
+/// <param name="Skipped">Records that cannot be read.</param>
+internal sealed record ParsedPiece(IReadOnlyList<RawDocument> Documents, SkippedRecords Skipped);
 
 /// <summary>A document as it comes from a source, before cleaning.</summary>
 /// <param name="Text">The text; empty when <paramref name="Members"/> holds it.</param>

@@ -11,6 +11,9 @@ public enum TextSourceProblem
 
     /// <summary>A file is not what its name says: invalid UTF-8, a broken JSON line, a damaged archive.</summary>
     Invalid,
+
+    /// <summary>A file is not the one that was there when the dataset was created.</summary>
+    Changed,
 }
 
 /// <summary>The sources cannot be used. The message names the thing, the place and the remedy.</summary>

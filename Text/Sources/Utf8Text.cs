@@ -20,7 +20,10 @@ internal static class Utf8Text
 
     /// <summary>The bytes without a byte order mark at the start of the file.</summary>
     public static ReadOnlySpan<byte> WithoutMark(SourcePiece piece) =>
-        piece.Offset == 0 && piece.Bytes.Span.StartsWith(ByteOrderMark) ? piece.Bytes.Span[3..] : piece.Bytes.Span;
+        piece.Offset == 0 && HasMark(piece.Bytes.Span) ? piece.Bytes.Span[3..] : piece.Bytes.Span;
+
+    /// <summary>Whether a file begins with a byte order mark.</summary>
+    public static bool HasMark(ReadOnlySpan<byte> begin) => begin.StartsWith(ByteOrderMark);
 
     /// <summary>Throws unless all bytes are UTF-8.</summary>
     public static void RequireValid(SourceFile file, ReadOnlySpan<byte> bytes, long offset)

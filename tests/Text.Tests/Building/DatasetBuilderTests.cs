@@ -123,7 +123,7 @@ public sealed class DatasetBuilderTests : IDisposable
             + "<member name='M:N.T.M'><summary>Does.</summary></member><member name='M:N.T.M(System.Int32)'><summary>Does.</summary></member></members></doc>";
         const string Newer = "<doc><members><member name='T:N.T'><summary>A type.</summary></member><member name='P:N.T.P'><summary>New.</summary></member></members></doc>";
         SourceFile[] files = [.. new[] { Xml, Xml, Newer }.Select((x, i) => SourceFile.Create(_folder.Write($"{i}.xml", x), SourceFormat.XmlDocumentation))];
-        await new SourceReader(Character(SplitMethod.Tail), 4, new BuildProgress()).ReadAsync(files, spool, default).WaitAsync(Patience);
+        await new SourceReader(Character(SplitMethod.Tail), new SourceOptions(), 4, new BuildProgress()).ReadAsync(files, spool, default).WaitAsync(Patience);
         Assert.Equal(["# N.T\nA type.\n\n## M()\nDoes.\n", "# N.T\n\n## P\nNew.\n"],
             spool.Read(SplitRange.All).SelectMany(b => b.Documents).Select(d => Encoding.UTF8.GetString(d.Utf8.Span)));
     }

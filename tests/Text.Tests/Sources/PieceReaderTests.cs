@@ -32,14 +32,14 @@ public sealed class PieceReaderTests : IDisposable
         var documents = Read(_folder.Write("big.txt", text));
         Assert.True(documents.Count > 2);
         Assert.All(documents, d => Assert.EndsWith("\n", d, StringComparison.Ordinal));
-        Assert.All(documents, d => Assert.True(Encoding.UTF8.GetByteCount(d) <= PieceReader.MaxDocumentBytes));
+        Assert.All(documents, d => Assert.True(Encoding.UTF8.GetByteCount(d) <= TextCut.MaxBytes));
         Assert.Equal(text, string.Concat(documents));
     }
 
     [Fact]
     public void BigTextWithoutLineEndsIsCutAtCharacters()
     {
-        var text = "a" + string.Concat(Enumerable.Repeat("€😀", PieceReader.MaxDocumentBytes / 6));
+        var text = "a" + string.Concat(Enumerable.Repeat("€😀", TextCut.MaxBytes / 6));
         var documents = Read(_folder.Write("big.txt", text));
         Assert.Equal(2, documents.Count);
         Assert.Equal(text, string.Concat(documents));
@@ -58,12 +58,12 @@ public sealed class PieceReaderTests : IDisposable
         Assert.Equal(["b"], Read(_folder.Write("a.jsonl", "{\"text\":\"a\",\"content\":\"b\"}"), "content"));
 
     [Theory]
-    [InlineData("{\"text\":\"a\"}\n{\"text\":", "line 2 is not valid JSON")]
-    [InlineData("{\"text\":\"a\"}\n\n{\"txt\":\"a\"}", "line 3 has no property 'text'. Name the property that holds the text in text_field.")]
-    [InlineData("{\"text\":5}", "line 1 has a 'text' that is not a string")]
-    [InlineData("[1]", "line 1 is not a JSON object")]
-    [InlineData("{\"text\":\"a\"} x", "line 1 is not valid JSON")]
-    [InlineData("{\"text\":\"\\ud800\"}", "line 1 is not valid JSON")]
+    [InlineData("{\"text\":\"a\"}\n{\"text\":", "line 2 (offset 13) is not valid JSON")]
+    [InlineData("{\"text\":\"a\"}\n\n{\"txt\":\"a\"}", "line 3 (offset 14) has no property 'text'. Name the property that holds the text in text_field.")]
+    [InlineData("{\"text\":5}", "line 1 (offset 0) has a 'text' that is not a string")]
+    [InlineData("[1]", "line 1 (offset 0) is not a JSON object")]
+    [InlineData("{\"text\":\"a\"} x", "line 1 (offset 0) is not valid JSON")]
+    [InlineData("{\"text\":\"\\ud800\"}", "line 1 (offset 0) is not valid JSON")]
     public void BrokenJsonLineIsNamed(string content, string message)
     {
         var path = _folder.Write("a.jsonl", content);
@@ -91,7 +91,7 @@ public sealed class PieceReaderTests : IDisposable
     [Fact]
     public void InvalidUtf8InALaterPieceHasItsOffsetInTheFile()
     {
-        var lines = string.Concat(Enumerable.Repeat("0123456789abcde\n", (PieceReader.MaxDocumentBytes / 16) + 10));
+        var lines = string.Concat(Enumerable.Repeat("0123456789abcde\n", (TextCut.MaxBytes / 16) + 10));
         var path = _folder.Write("a.txt", [.. Encoding.UTF8.GetBytes(lines), 0xFF]);
         Assert.Contains($"at offset {lines.Length}.", Assert.Throws<TextSourceException>(() => Read(path)).Message, StringComparison.Ordinal);
         var json = _folder.Write("b.jsonl", [.. "{\"text\":\"a\"}\n{\"text\":\""u8, 0xFF, .. "\"}\n"u8]);
@@ -134,11 +134,7 @@ public sealed class PieceReaderTests : IDisposable
         Assert.Contains("when decompressed", Assert.Throws<TextSourceException>(() => Read(path)).Message, StringComparison.Ordinal);
     }
 
-    private static List<string> Read(string path, string field = "text")
-    {
-        var parser = new PieceParser(field);
-        return [.. SourceFiles.Find([path]).SelectMany(PieceReader.Read).SelectMany(parser.Parse).Select(d => d.Text)];
-    }
+    private static List<string> Read(string path, string field = "text") => SourceReading.ReadAsync([path], field).GetAwaiter().GetResult().Documents;
 
     private static byte[] Gzip(string text)
     {

@@ -40,7 +40,7 @@ public sealed class SourceFilesTests : IDisposable
     public void FileNamedTwiceIsReadOnce()
     {
         var file = _folder.Write("a.txt", "x");
-        Assert.Single(SourceFiles.Find([file, _folder.Path, Path.Combine(_folder.Path, "*.txt")]));
+        Assert.Single(Find([file, _folder.Path, Path.Combine(_folder.Path, "*.txt")]));
     }
 
     [Fact]
@@ -59,7 +59,7 @@ public sealed class SourceFilesTests : IDisposable
     public void SourceThatNamesNothingReadableSaysSo(string source, string message)
     {
         _folder.Write("data.csv", "x");
-        var exception = Assert.Throws<TextSourceException>(() => SourceFiles.Find([Path.Combine(_folder.Path, source)]));
+        var exception = Assert.Throws<TextSourceException>(() => Find([Path.Combine(_folder.Path, source)]));
         Assert.Equal(TextSourceProblem.NotFound, exception.Problem);
         Assert.Contains(message, exception.Message, StringComparison.Ordinal);
         Assert.Contains(source, exception.Message, StringComparison.Ordinal);
@@ -69,7 +69,7 @@ public sealed class SourceFilesTests : IDisposable
     public void FingerprintChangesWithLengthTimeAndPath()
     {
         var path = _folder.Write("a.txt", "x");
-        var file = Assert.Single(SourceFiles.Find([path]));
+        var file = Assert.Single(Find([path]));
         string[] fingerprints =
         [
             SourceFile.Fingerprint([file]),
@@ -78,9 +78,11 @@ public sealed class SourceFilesTests : IDisposable
             SourceFile.Fingerprint([file with { Path = path + "2" }]),
         ];
         Assert.Equal(4, fingerprints.Distinct().Count());
-        Assert.Equal(fingerprints[0], SourceFile.Fingerprint(SourceFiles.Find([path])));
+        Assert.Equal(fingerprints[0], SourceFile.Fingerprint(Find([path])));
     }
 
+    private static IReadOnlyList<SourceFile> Find(string[] sources) => SourceFiles.FindAsync(sources, new SourceOptions()).GetAwaiter().GetResult();
+
     private string[] Names(string source) =>
-        [.. SourceFiles.Find([source]).Select(f => Path.GetRelativePath(_folder.Path, f.Path).Replace('\\', '/'))];
+        [.. Find([source]).Select(f => Path.GetRelativePath(_folder.Path, f.Path).Replace('\\', '/'))];
 }
