@@ -1,50 +1,50 @@
-using System.Runtime.InteropServices;
-
 namespace LlmPipeline.Text;
 
 /// <summary>
-/// Words as lists of ids, and how often each pair of neighbours occurs in them. A merge touches only the words that hold its
-/// pair (Sennrich et al. 2016, with incremental counts).
+/// Words as runs of ids, and how often each pair of neighbours occurs in them. A merge touches only the words that hold its pair (Sennrich et
+/// al. 2016, with incremental counts). All pairs that a merge makes hold its new id, so that their counts and lists of words are whole when it
+/// is done: they are kept in arrays by the neighbour meanwhile, and only those that are frequent enough are kept at all.
 /// </summary>
 internal sealed class BpeLearner
 {
-    private readonly List<BpeWord> _words;
-    private readonly Dictionary<ulong, int> _indexOfPair = [];
-    private readonly List<Pair> _pairs = [];
-    private readonly PriorityQueue<int, Candidate> _candidates = new(Comparer<Candidate>.Create(Candidate.Compare));
-    private readonly HashSet<int> _grown = [];
+    private readonly BpeWords _words;
+    private readonly BpePairs _pairs = new();
+    private readonly BpeCandidates _candidates = new();
+    private readonly int _firstByte;
+    private readonly long _minFrequency;
+    private readonly FreshPairs _before;
+    private readonly FreshPairs _after;
 
-    public BpeLearner(List<BpeWord> words)
+    /// <param name="words">Changed by merging.</param>
+    /// <param name="firstByte">First of the 256 ids that bytes have.</param>
+    /// <param name="ids">Number of ids that there can be.</param>
+    /// <param name="minFrequency">Occurrences below which a pair is not merged.</param>
+    public BpeLearner(BpeWords words, int firstByte, int ids, long minFrequency)
     {
         _words = words;
-        for (var w = 0; w < words.Count; w++)
-        {
-            var ids = words[w].Ids;
-            for (var i = 0; i + 1 < ids.Length; i++)
-            {
-                Add(ids[i], ids[i + 1], w);
-            }
-        }
-
-        PushGrown();
+        _firstByte = firstByte;
+        _minFrequency = Math.Max(1, minFrequency);
+        _before = new FreshPairs(ids);
+        _after = new FreshPairs(ids);
+        CountAll();
     }
 
     /// <summary>The most frequent pair; of equally frequent ones that with the smallest left id, then the smallest right id. False when none is frequent enough.</summary>
-    public bool TryFindBest(long minFrequency, out int left, out int right)
+    public bool TryFindBest(out int left, out int right)
     {
-        while (_candidates.TryDequeue(out var index, out var candidate))
+        while (_candidates.TryTake(out var candidate))
         {
-            var pair = _pairs[index];
-            if (pair.Count == candidate.Count && pair.Count > 0 && pair.Count >= minFrequency)
+            // Where the count has changed since, the pair is a candidate again with the new one.
+            var count = _pairs.CountAt(candidate.Pair);
+            if (count == candidate.Count)
             {
                 (left, right) = ((int)(candidate.Key >> 32), (int)candidate.Key);
                 return true;
             }
 
-            // The count has changed since: a grown pair was pushed again then, a shrunken one is now.
-            if (pair.Count < candidate.Count && pair.Count > 0)
+            if (count < candidate.Count && count >= _minFrequency)
             {
-                _candidates.Enqueue(index, candidate with { Count = pair.Count });
+                _candidates.Add(candidate with { Count = count });
             }
         }
 
@@ -52,35 +52,36 @@ internal sealed class BpeLearner
         return false;
     }
 
-    /// <summary>Replaces a pair by one id wherever it occurs, from left to right in each word.</summary>
-    public void Apply(int left, int right, int result)
+    /// <summary>Leaves the best pair as it is.</summary>
+    public void Refuse(int left, int right) => _pairs.Clear(_pairs.Find(left, right));
+
+    /// <summary>Replaces the best pair by an id wherever it occurs, from left to right in each word.</summary>
+    /// <param name="left">Left id.</param>
+    /// <param name="right">Right id.</param>
+    /// <param name="result">Id of both.</param>
+    /// <param name="isNew">No word has this id yet.</param>
+    public void Apply(int left, int right, int result, bool isNew)
     {
-        var index = _indexOfPair[Key(left, right)];
-        var words = _pairs[index].Words;
-        foreach (var w in words)
+        var pair = _pairs.Find(left, right);
+        foreach (var word in _pairs.WordsOf(pair))
         {
-            ApplyToWord(w, left, right, result);
+            ApplyToWord(word, left, right, result);
         }
 
-        ref var pair = ref CollectionsMarshal.AsSpan(_pairs)[index];
-        pair = pair with { Count = 0, Words = [] };
-        _grown.Remove(index);
-        PushGrown();
+        _pairs.Clear(pair);
+        if (!isNew)
+        {
+            CountAnew(result);
+        }
+
+        Keep(_before, result, isLeft: false);
+        Keep(_after, result, isLeft: true);
     }
 
-    /// <summary>Leaves a pair as it is, for good.</summary>
-    public void Refuse(int left, int right)
+    private void ApplyToWord(int word, int left, int right, int result)
     {
-        ref var pair = ref CollectionsMarshal.AsSpan(_pairs)[_indexOfPair[Key(left, right)]];
-        pair = pair with { Count = long.MinValue / 2, Words = [] };
-    }
-
-    private static ulong Key(int left, int right) => ((ulong)(uint)left << 32) | (uint)right;
-
-    private void ApplyToWord(int w, int left, int right, int result)
-    {
-        var word = _words[w];
-        var ids = word.Ids.AsSpan(0, word.Length);
+        var ids = _words.IdsOf(word);
+        var count = _words.CountOf(word);
         var written = 0;
         for (var i = 0; i < ids.Length; i++)
         {
@@ -92,78 +93,192 @@ internal sealed class BpeLearner
 
             if (written > 0)
             {
-                Remove(ids[written - 1], left, word.Count);
-                Add(ids[written - 1], result, w);
+                Change(ids[written - 1], left, word, -count, result);
+                Change(ids[written - 1], result, word, count, result);
             }
 
             if (i + 2 < ids.Length)
             {
-                Remove(right, ids[i + 2], word.Count);
-                Add(result, ids[i + 2], w);
+                Change(right, ids[i + 2], word, -count, result);
+                Change(result, ids[i + 2], word, count, result);
             }
 
             ids[written++] = result;
             i++;
         }
 
-        word.Length = written;
+        _words.Shorten(word, written);
     }
 
-    private void Add(int left, int right, int w)
+    private void Change(int left, int right, int word, long count, int result)
     {
-        ref var index = ref CollectionsMarshal.GetValueRefOrAddDefault(_indexOfPair, Key(left, right), out var exists);
-        if (!exists)
+        if (right == result)
         {
-            index = _pairs.Count;
-            _pairs.Add(new Pair(Key(left, right), 0, []));
+            _before.Add(left, word, count);
+        }
+        else if (left == result)
+        {
+            _after.Add(right, word, count);
+        }
+        else
+        {
+            _pairs.AddCount(left, right, count);
+        }
+    }
+
+    // Two pairs have made the same id: what is known of its pairs is only of the later ones.
+    private void CountAnew(int id)
+    {
+        _before.Clear();
+        _after.Clear();
+        _pairs.ClearAllOf(id);
+        for (var word = 0; word < _words.Count; word++)
+        {
+            var ids = _words.IdsOf(word);
+            for (var i = 0; i + 1 < ids.Length; i++)
+            {
+                if (ids[i] == id || ids[i + 1] == id)
+                {
+                    Change(ids[i], ids[i + 1], word, _words.CountOf(word), id);
+                }
+            }
+        }
+    }
+
+    private void Keep(FreshPairs fresh, int id, bool isLeft)
+    {
+        foreach (var neighbour in fresh.Neighbours)
+        {
+            var count = fresh.CountOf(neighbour);
+            if (count < _minFrequency)
+            {
+                continue;
+            }
+
+            var (left, right) = isLeft ? (id, neighbour) : (neighbour, id);
+            var pair = _pairs.Set(left, right, count, fresh.OccurrencesOf(neighbour), out var list);
+            fresh.PlaceList(neighbour, list);
+            _candidates.Add(new BpeCandidate(count, BpePairs.Key(left, right), pair));
         }
 
-        ref var pair = ref CollectionsMarshal.AsSpan(_pairs)[index];
-        pair = pair with { Count = pair.Count + _words[w].Count };
-        if (pair.Words is not [.., var last] || last != w)
+        fresh.WriteLists(_pairs.Lists);
+        fresh.Clear();
+    }
+
+    // All ids are bytes as yet, so that a table of all pairs is small.
+    private void CountAll()
+    {
+        const int Bytes = 256;
+        var first = _firstByte;
+        var counts = new long[Bytes * Bytes];
+        var occurrences = new int[Bytes * Bytes];
+        var lastWord = new int[Bytes * Bytes];
+        Array.Fill(lastWord, -1);
+        for (var word = 0; word < _words.Count; word++)
         {
-            pair.Words.Add(w);
+            var ids = _words.IdsOf(word);
+            for (var i = 0; i + 1 < ids.Length; i++)
+            {
+                var pair = ((ids[i] - first) * Bytes) + ids[i + 1] - first;
+                counts[pair] += _words.CountOf(word);
+                if (lastWord[pair] != word)
+                {
+                    lastWord[pair] = word;
+                    occurrences[pair]++;
+                }
+            }
         }
 
-        _grown.Add(index);
-    }
-
-    private void Remove(int left, int right, long count)
-    {
-        ref var pair = ref CollectionsMarshal.AsSpan(_pairs)[_indexOfPair[Key(left, right)]];
-        pair = pair with { Count = pair.Count - count };
-    }
-
-    private void PushGrown()
-    {
-        foreach (var index in _grown)
+        var next = new int[Bytes * Bytes];
+        for (var pair = 0; pair < counts.Length; pair++)
         {
-            _candidates.Enqueue(index, new Candidate(_pairs[index].Count, _pairs[index].Key));
+            next[pair] = -1;
+            if (counts[pair] >= _minFrequency)
+            {
+                var (left, right) = (first + (pair / Bytes), first + (pair % Bytes));
+                _candidates.Add(new BpeCandidate(counts[pair], BpePairs.Key(left, right), _pairs.Set(left, right, counts[pair], occurrences[pair], out next[pair])));
+            }
         }
 
-        _grown.Clear();
+        Array.Fill(lastWord, -1);
+        for (var word = 0; word < _words.Count; word++)
+        {
+            var ids = _words.IdsOf(word);
+            for (var i = 0; i + 1 < ids.Length; i++)
+            {
+                var pair = ((ids[i] - first) * Bytes) + ids[i + 1] - first;
+                if (next[pair] >= 0 && lastWord[pair] != word)
+                {
+                    lastWord[pair] = word;
+                    _pairs.Lists[next[pair]++] = word;
+                }
+            }
+        }
     }
 
-    /// <param name="Key">Left and right id.</param>
-    /// <param name="Count">Occurrences in the text.</param>
-    /// <param name="Words">Words that hold it, or held it once.</param>
-    private readonly record struct Pair(ulong Key, long Count, List<int> Words);
-
-    private readonly record struct Candidate(long Count, ulong Key)
+    /// <summary>The pairs of a new id, by the id beside it.</summary>
+    private sealed class FreshPairs
     {
-        public static int Compare(Candidate a, Candidate b) => a.Count != b.Count ? b.Count.CompareTo(a.Count) : a.Key.CompareTo(b.Key);
+        private readonly List<int> _neighbours = [];
+        private readonly List<(int Neighbour, int Word)> _occurrences = [];
+        private readonly long[] _counts;
+        private readonly int[] _occurrenceCounts;
+        private readonly int[] _lists;
+        private readonly int[] _lastWord;
+
+        public FreshPairs(int ids)
+        {
+            (_counts, _occurrenceCounts, _lists, _lastWord) = (new long[ids], new int[ids], new int[ids], new int[ids]);
+            Array.Fill(_lastWord, -1);
+            Array.Fill(_lists, -1);
+        }
+
+        public List<int> Neighbours => _neighbours;
+
+        public long CountOf(int neighbour) => _counts[neighbour];
+
+        public int OccurrencesOf(int neighbour) => _occurrenceCounts[neighbour];
+
+        public void Add(int neighbour, int word, long count)
+        {
+            _counts[neighbour] += count;
+            if (_lastWord[neighbour] == word)
+            {
+                return;
+            }
+
+            if (_lastWord[neighbour] < 0)
+            {
+                _neighbours.Add(neighbour);
+            }
+
+            _lastWord[neighbour] = word;
+            _occurrenceCounts[neighbour]++;
+            _occurrences.Add((neighbour, word));
+        }
+
+        public void PlaceList(int neighbour, int list) => _lists[neighbour] = list;
+
+        public void WriteLists(int[] lists)
+        {
+            foreach (var (neighbour, word) in _occurrences)
+            {
+                if (_lists[neighbour] >= 0)
+                {
+                    lists[_lists[neighbour]++] = word;
+                }
+            }
+        }
+
+        public void Clear()
+        {
+            foreach (var neighbour in _neighbours)
+            {
+                (_counts[neighbour], _occurrenceCounts[neighbour], _lists[neighbour], _lastWord[neighbour]) = (0, 0, -1, -1);
+            }
+
+            _neighbours.Clear();
+            _occurrences.Clear();
+        }
     }
-}
-
-/// <summary>A word of the text.</summary>
-internal sealed class BpeWord(int[] ids, long count)
-{
-    /// <summary>Its ids; the first <see cref="Length"/> count.</summary>
-    public int[] Ids { get; } = ids;
-
-    /// <summary>Ids left after merging.</summary>
-    public int Length { get; set; } = ids.Length;
-
-    /// <summary>Occurrences in the text.</summary>
-    public long Count { get; } = count;
 }

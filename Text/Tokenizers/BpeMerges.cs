@@ -1,4 +1,5 @@
 using System.Buffers;
+using System.Numerics;
 
 namespace LlmPipeline.Text;
 
@@ -8,17 +9,25 @@ internal sealed class BpeMerges
     // Above this the quadratic search for the best pair gives way to a heap: one hostile word can be a megabyte long.
     private const int LongWord = 96;
 
-    private readonly Dictionary<ulong, int> _rankOfPair;
+    private readonly Slot[] _slots;
+    private readonly int _shift;
     private readonly int[] _results;
 
     /// <param name="merges">Left id, right id, resulting id; in order of rank. A pair that comes twice keeps its first rank.</param>
     public BpeMerges(IReadOnlyList<BpeMerge> merges)
     {
-        _rankOfPair = new Dictionary<ulong, int>(merges.Count);
+        _slots = new Slot[BitOperations.RoundUpToPowerOf2((uint)Math.Max(16, 2 * merges.Count))];
+        _shift = 64 - BitOperations.Log2((uint)_slots.Length);
+        Array.Fill(_slots, new Slot(ulong.MaxValue, int.MaxValue));
         _results = new int[merges.Count];
         for (var rank = 0; rank < merges.Count; rank++)
         {
-            _rankOfPair.TryAdd(Key(merges[rank].Left, merges[rank].Right), rank);
+            ref var slot = ref SlotOf(merges[rank].Left, merges[rank].Right);
+            if (slot.Rank == int.MaxValue)
+            {
+                slot = new Slot(Key(merges[rank].Left, merges[rank].Right), rank);
+            }
+
             _results[rank] = merges[rank].Result;
         }
     }
@@ -36,7 +45,21 @@ internal sealed class BpeMerges
 
     private static ulong Key(int left, int right) => ((ulong)(uint)left << 32) | (uint)right;
 
-    private int RankOf(int left, int right) => _rankOfPair.TryGetValue(Key(left, right), out var rank) ? rank : int.MaxValue;
+    private int RankOf(int left, int right) => SlotOf(left, right).Rank;
+
+    // Where a pair is, or would be.
+    private ref Slot SlotOf(int left, int right)
+    {
+        var key = Key(left, right);
+        var slots = _slots;
+        var i = (int)((key * 0x9E3779B97F4A7C15) >> _shift);
+        while (slots[i].Key != key && slots[i].Key != ulong.MaxValue)
+        {
+            i = (i + 1) & (slots.Length - 1);
+        }
+
+        return ref slots[i];
+    }
 
     private int ApplyShort(Span<int> ids)
     {
@@ -137,6 +160,8 @@ internal sealed class BpeMerges
             }
         }
     }
+
+    private readonly record struct Slot(ulong Key, int Rank);
 }
 
 /// <summary>One merge.</summary>

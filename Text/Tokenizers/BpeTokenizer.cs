@@ -1,4 +1,4 @@
-using System.Buffers;
+using System.Collections.Concurrent;
 using System.Text;
 using System.Text.Unicode;
 using LlmPipeline.Text.Sources;
@@ -8,13 +8,14 @@ namespace LlmPipeline.Text;
 /// <summary>Byte-level byte-pair encoding, as GPT-2's: every text has ids, and every text comes back exactly.</summary>
 public sealed class BpeTokenizer : ITokenizer
 {
-    private const int ShortWord = 256;
-
     private readonly TokenTable _table;
     private readonly BpeMerges _merges;
     private readonly IWordSplitter _splitter;
     private readonly int[] _idOfByte;
     private readonly string _json;
+
+    // As many as there are threads that encode at the same time.
+    private readonly ConcurrentBag<BpeEncoder> _idle = [];
 
     /// <param name="vocabulary">Checked before.</param>
     /// <param name="json">The file that it was read from; null to write one.</param>
@@ -65,16 +66,34 @@ public sealed class BpeTokenizer : ITokenizer
     /// <inheritdoc/>
     public void Encode(ReadOnlySpan<byte> utf8, List<int> ids)
     {
-        var sink = new IdSink(this, ids);
-        _splitter.Split(Utf8.IsValid(utf8) ? utf8 : Encoding.UTF8.GetBytes(Encoding.UTF8.GetString(utf8)), ref sink);
+        utf8 = Utf8.IsValid(utf8) ? utf8 : Encoding.UTF8.GetBytes(Encoding.UTF8.GetString(utf8));
+        var encoder = Rent();
+        var sink = new BpeIdSink(encoder, ids, utf8.Length);
+        try
+        {
+            _splitter.Split(utf8, ref sink);
+        }
+        finally
+        {
+            sink.End();
+            _idle.Add(encoder);
+        }
     }
 
     /// <inheritdoc/>
     public void EncodeWithOffsets(ReadOnlySpan<byte> utf8, List<TokenSpan> tokens)
     {
         Utf8Text.RequireValid(utf8, nameof(utf8));
-        var sink = new SpanSink(this, tokens);
-        _splitter.Split(utf8, ref sink);
+        var encoder = Rent();
+        var sink = new BpeSpanSink(encoder, _table, tokens);
+        try
+        {
+            _splitter.Split(utf8, ref sink);
+        }
+        finally
+        {
+            _idle.Add(encoder);
+        }
     }
 
     /// <inheritdoc/>
@@ -89,44 +108,5 @@ public sealed class BpeTokenizer : ITokenizer
     /// <inheritdoc/>
     public string ToJson() => _json;
 
-    private void EncodeWord(ReadOnlySpan<byte> word, List<int> ids)
-    {
-        var rented = word.Length > ShortWord ? ArrayPool<int>.Shared.Rent(word.Length) : null;
-        Span<int> merged = rented ?? stackalloc int[ShortWord];
-        ids.AddRange(merged[..Merge(word, merged)]);
-        if (rented is not null)
-        {
-            ArrayPool<int>.Shared.Return(rented);
-        }
-    }
-
-    private int Merge(ReadOnlySpan<byte> utf8, Span<int> ids)
-    {
-        for (var i = 0; i < utf8.Length; i++)
-        {
-            ids[i] = _idOfByte[utf8[i]];
-        }
-
-        return _merges.Apply(ids[..utf8.Length]);
-    }
-
-    private readonly struct IdSink(BpeTokenizer tokenizer, List<int> ids) : IWordSink
-    {
-        public void Add(ReadOnlySpan<byte> utf8, int start, int end) => tokenizer.EncodeWord(utf8[start..end], ids);
-    }
-
-    private readonly struct SpanSink(BpeTokenizer tokenizer, List<TokenSpan> tokens) : IWordSink
-    {
-        private readonly List<int> _ids = [];
-
-        public void Add(ReadOnlySpan<byte> utf8, int start, int end)
-        {
-            _ids.Clear();
-            tokenizer.EncodeWord(utf8[start..end], _ids);
-            foreach (var id in _ids)
-            {
-                tokens.Add(new TokenSpan(id, start, start += tokenizer._table.BytesOf(id).Length));
-            }
-        }
-    }
+    private BpeEncoder Rent() => _idle.TryTake(out var encoder) ? encoder : new BpeEncoder(_merges, _idOfByte);
 }

@@ -39,7 +39,7 @@ public static class BpeTrainer
             tokens.Add([value]);
         }
 
-        var learner = new BpeLearner(Symbols(words, idOfByte));
+        var learner = new BpeLearner(new BpeWords(words, idOfByte), special.Count, options.VocabularySize, options.MinFrequency);
         var idOfToken = tokens.Select((t, id) => (Token: ByteAlphabet.Write(t), id)).Skip(special.Count).ToDictionary(t => t.Token, t => t.id, StringComparer.Ordinal);
         foreach (var (token, id) in special)
         {
@@ -48,7 +48,7 @@ public static class BpeTrainer
         }
 
         var merges = new List<BpeMerge>(options.VocabularySize - first);
-        while (tokens.Count < options.VocabularySize && learner.TryFindBest(options.MinFrequency, out var left, out var right))
+        while (tokens.Count < options.VocabularySize && learner.TryFindBest(out var left, out var right))
         {
             cancellationToken.ThrowIfCancellationRequested();
             byte[] joined = [.. tokens[left], .. tokens[right]];
@@ -67,7 +67,7 @@ public static class BpeTrainer
             }
 
             merges.Add(new BpeMerge(left, right, id));
-            learner.Apply(left, right, id);
+            learner.Apply(left, right, id, isNew: !exists);
             if (tokens.Count % 64 == 0)
             {
                 progress?.Invoke((double)(tokens.Count - first) / (options.VocabularySize - first));
@@ -76,20 +76,5 @@ public static class BpeTrainer
 
         progress?.Invoke(1);
         return new BpeTokenizer(new BpeVocabulary([.. tokens], merges, special, options.Splitter));
-    }
-
-    private static List<BpeWord> Symbols(WordCounts counts, int[] idOfByte)
-    {
-        var words = new List<BpeWord>(counts.DistinctCount);
-        for (var i = 0; i < counts.DistinctCount; i++)
-        {
-            var word = counts.WordAt(i);
-            if (word.Length > 1)
-            {
-                words.Add(new BpeWord(Array.ConvertAll(word.ToArray(), b => idOfByte[b]), counts.CountAt(i)));
-            }
-        }
-
-        return words;
     }
 }
