@@ -1,7 +1,6 @@
 using System.Diagnostics;
 using System.Security.Cryptography;
 using System.Text;
-using System.Threading.Channels;
 using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
 using Grpc.Core;
@@ -10,13 +9,15 @@ using LlmPipeline.ServiceDefaults;
 using LlmPipeline.Storage;
 using LlmPipeline.Text.Shards;
 using LlmPipeline.Text.Sources;
+using static LlmPipeline.Datasets.V1.Dataset.Types;
 
 namespace LlmPipeline.Preprocessor;
 
-/// <summary>The records of datasets, and the queue of those that are to be made.</summary>
-internal sealed partial class DatasetCatalog(IBlobStore store, DatasetSpecResolver resolver, PreprocessorTelemetry telemetry, ILogger<DatasetCatalog> logger)
+/// <summary>The records of datasets, shared by all replicas: created, cancelled and read back by any, driven by the one that makes the dataset.</summary>
+internal sealed partial class DatasetCatalog(
+    IBlobStore store, DatasetSpecResolver resolver, UnfinishedDatasets unfinished, ILogger<DatasetCatalog> logger)
 {
-    private readonly Channel<string> _queue = Channel.CreateUnbounded<string>();
+    private const int MaxAttempts = 10;
 
     /// <summary>The records.</summary>
     public RecordStore<Dataset> Records { get; } = new(store, new RecordFormat<Dataset>
@@ -31,27 +32,29 @@ internal sealed partial class DatasetCatalog(IBlobStore store, DatasetSpecResolv
         IsTerminal = IsTerminal,
     });
 
-    /// <summary>Ids of datasets to make, in the order in which they came.</summary>
-    public ChannelReader<string> Queue => _queue.Reader;
+    public static bool IsTerminal(Dataset dataset) => dataset.State is State.Ready or State.Failed or State.Cancelled;
 
-    public static bool IsTerminal(Dataset dataset) => dataset.State is Dataset.Types.State.Ready or Dataset.Types.State.Failed;
-
-    /// <summary>Reads the records back and queues what an earlier process left unfinished.</summary>
+    /// <summary>Reads the records back, and lists those that an earlier process left unfinished.</summary>
     public async Task LoadAsync(CancellationToken cancellationToken)
+    {
+        await ReloadAsync(cancellationToken);
+        foreach (var dataset in Records.All.Select(r => r.Value).Where(d => !IsTerminal(d)))
+        {
+            DatasetResumed(dataset.Name, dataset.State);
+            await unfinished.AddAsync(ResourceName.IdOf(dataset.Name, "datasets"), cancellationToken);
+        }
+    }
+
+    /// <summary>Reads what other replicas wrote.</summary>
+    public async Task ReloadAsync(CancellationToken cancellationToken)
     {
         foreach (var (id, cause) in await Records.LoadAsync(cancellationToken))
         {
             RecordUnreadable(id, cause);
         }
-
-        foreach (var dataset in Records.All.Select(r => r.Value).Where(d => !IsTerminal(d)).Reverse())
-        {
-            DatasetResumed(dataset.Name, dataset.State);
-            Enqueue(ResourceName.IdOf(dataset.Name, "datasets"));
-        }
     }
 
-    /// <summary>Creates a dataset, or finds the one that is there; one that failed, or lost files since, is made again.</summary>
+    /// <summary>Creates a dataset, or finds the one that is there; one that failed, was cancelled, or lost files since, is made again.</summary>
     /// <exception cref="RpcException">The spec is not valid, or the id is taken by another spec.</exception>
     public async Task<Dataset> CreateAsync(string id, DatasetSpec? spec, CancellationToken cancellationToken)
     {
@@ -63,18 +66,19 @@ internal sealed partial class DatasetCatalog(IBlobStore store, DatasetSpecResolv
         var resolved = await resolver.ResolveAsync(spec, cancellationToken);
         var wanted = New(id, resolved);
         id = ResourceName.IdOf(wanted.Name, "datasets");
+        await Records.RefreshAsync(id, cancellationToken);
         var (created, record) = await Records.TryCreateAsync(id, wanted, cancellationToken);
         if (created)
         {
             DatasetCreated(wanted.Name, resolved.Files.Count);
-            Enqueue(id);
+            await unfinished.AddAsync(id, cancellationToken);
             return record.Value;
         }
 
         var present = record.Value;
-        var isLost = present.State == Dataset.Types.State.Ready && present.Fingerprint == wanted.Fingerprint
+        var isLost = present.State == State.Ready && present.Fingerprint == wanted.Fingerprint
             && await CommittedDataset.TryFindAsync(store, present, cancellationToken) is null;
-        if (isLost || present.State == Dataset.Types.State.Failed)
+        if (isLost || present.State is State.Failed or State.Cancelled)
         {
             present = await RestartAsync(id, present, wanted, cancellationToken);
         }
@@ -85,30 +89,63 @@ internal sealed partial class DatasetCatalog(IBlobStore store, DatasetSpecResolv
                 : $"'{present.Name}' was made from another spec. Choose another dataset_id, or leave it out.");
     }
 
+    /// <summary>Stops the making of a dataset. Whoever makes it sees that in the record.</summary>
+    /// <exception cref="BlobNotFoundException">There is no such dataset.</exception>
+    public async Task<Dataset> CancelAsync(string id, CancellationToken cancellationToken)
+    {
+        var record = await UpdateAsync(id, dataset =>
+        {
+            if (IsTerminal(dataset))
+            {
+                return false;
+            }
+
+            dataset.State = State.Cancelled;
+            dataset.EndTime = Timestamp.FromDateTimeOffset(DateTimeOffset.UtcNow);
+            return true;
+        }, durable: true, cancellationToken);
+        return record.Value;
+    }
+
+    /// <summary>Changes a record that another replica may have written in the meantime.</summary>
+    public async Task<RecordVersion<Dataset>> UpdateAsync(string id, Func<Dataset, bool> change, bool durable, CancellationToken cancellationToken)
+    {
+        for (var attempt = 1; ; attempt++)
+        {
+            try
+            {
+                return await Records.UpdateAsync(id, change, durable, cancellationToken);
+            }
+            catch (BlobConditionException) when (attempt < MaxAttempts)
+            {
+                await Records.RefreshAsync(id, cancellationToken);
+            }
+        }
+    }
+
     // Nothing happens when another call was faster.
     private async Task<Dataset> RestartAsync(string id, Dataset seen, Dataset wanted, CancellationToken cancellationToken)
     {
-        var restarted = false;
-        var record = await Records.UpdateAsync(id, dataset =>
+        var record = await UpdateAsync(id, dataset =>
         {
-            restarted = dataset.State == seen.State && Equals(dataset.EndTime, seen.EndTime);
-            if (restarted)
+            if (dataset.State != seen.State || !Equals(dataset.EndTime, seen.EndTime))
             {
-                Reset(dataset, wanted);
+                return false;
             }
 
-            return restarted;
+            Reset(dataset, wanted);
+            return true;
         }, durable: true, cancellationToken);
-        if (restarted)
+        if (!IsTerminal(record.Value))
         {
-            Enqueue(id);
+            await unfinished.AddAsync(id, cancellationToken);
         }
 
         return record.Value;
     }
 
     /// <summary>Identifies a spec and its source files as they are now.</summary>
-    public static string Fingerprint(DatasetSpec spec, IReadOnlyList<SourceFile> files)
+    public static string Fingerprint(DatasetSpec spec, IEnumerable<SourceFile> files)
     {
         var text = $"{DatasetProperties.CurrentFormat}\n{JsonFormatter.Default.Format(spec)}\n{SourceFile.Fingerprint(files)}";
         return Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(text)));
@@ -121,7 +158,7 @@ internal sealed partial class DatasetCatalog(IBlobStore store, DatasetSpecResolv
         {
             Name = id.Length > 0 ? $"datasets/{id}" : $"datasets/d-{fingerprint[..16]}",
             Spec = resolved.Spec,
-            State = Dataset.Types.State.Queued,
+            State = State.Queued,
             Progress = new DatasetProgress(),
             CreateTime = Timestamp.FromDateTimeOffset(DateTimeOffset.UtcNow),
             Fingerprint = fingerprint,
@@ -134,7 +171,7 @@ internal sealed partial class DatasetCatalog(IBlobStore store, DatasetSpecResolv
         dataset.Spec = wanted.Spec;
         dataset.Fingerprint = wanted.Fingerprint;
         dataset.Traceparent = wanted.Traceparent;
-        dataset.State = Dataset.Types.State.Queued;
+        dataset.State = State.Queued;
         dataset.Progress = new DatasetProgress();
         dataset.Tokenizer = "";
         dataset.VocabularySize = 0;
@@ -143,17 +180,11 @@ internal sealed partial class DatasetCatalog(IBlobStore store, DatasetSpecResolv
         dataset.EndTime = null;
     }
 
-    private void Enqueue(string id)
-    {
-        telemetry.QueueChanged(1);
-        _queue.Writer.TryWrite(id);
-    }
-
     [LoggerMessage(1001, LogLevel.Information, "Created {Dataset} from {Files} files")]
     private partial void DatasetCreated(string dataset, int files);
 
-    [LoggerMessage(1002, LogLevel.Information, "{Dataset} was left {State} by an earlier process and is made anew")]
-    private partial void DatasetResumed(string dataset, Dataset.Types.State state);
+    [LoggerMessage(1002, LogLevel.Information, "{Dataset} was left {State} and is taken up again")]
+    private partial void DatasetResumed(string dataset, State state);
 
     [LoggerMessage(1003, LogLevel.Error, "The record of datasets/{Id} cannot be read and is left out")]
     private partial void RecordUnreadable(string id, Exception exception);

@@ -11,28 +11,33 @@ internal sealed class DatasetGrpcService(DatasetCatalog catalog) : DatasetServic
     public override async Task<CreateDatasetResponse> CreateDataset(CreateDatasetRequest request, ServerCallContext context) =>
         new() { Dataset = await catalog.CreateAsync(request.DatasetId, request.Spec, context.CancellationToken) };
 
-    public override Task<GetDatasetResponse> GetDataset(GetDatasetRequest request, ServerCallContext context) =>
-        Task.FromResult(new GetDatasetResponse { Dataset = catalog.Records.TryGet(IdOf(request.Name))!.Value });
+    public override async Task<GetDatasetResponse> GetDataset(GetDatasetRequest request, ServerCallContext context) =>
+        new() { Dataset = catalog.Records.TryGet(await IdOfAsync(request.Name, context))!.Value };
 
-    public override Task<ListDatasetsResponse> ListDatasets(ListDatasetsRequest request, ServerCallContext context)
+    public override async Task<ListDatasetsResponse> ListDatasets(ListDatasetsRequest request, ServerCallContext context)
     {
+        await catalog.ReloadAsync(context.CancellationToken);
         var (datasets, next) = catalog.Records.List(request.PageSize, request.PageToken);
-        return Task.FromResult(new ListDatasetsResponse { Datasets = { datasets }, NextPageToken = next });
+        return new ListDatasetsResponse { Datasets = { datasets }, NextPageToken = next };
     }
 
     public override async Task WatchDataset(WatchDatasetRequest request, IServerStreamWriter<WatchDatasetResponse> responseStream, ServerCallContext context)
     {
-        await foreach (var version in catalog.Records.WatchAsync(IdOf(request.Name), request.AfterSequence, context.CancellationToken))
+        var id = await IdOfAsync(request.Name, context);
+        await foreach (var version in catalog.Records.WatchAsync(id, request.AfterSequence, context.CancellationToken))
         {
             await responseStream.WriteAsync(new WatchDatasetResponse { Sequence = version.Sequence, Dataset = version.Value }, context.CancellationToken);
         }
     }
 
-    // The id of a dataset that exists.
-    private string IdOf(string name)
+    public override async Task<CancelDatasetResponse> CancelDataset(CancelDatasetRequest request, ServerCallContext context) =>
+        new() { Dataset = await catalog.CancelAsync(await IdOfAsync(request.Name, context), context.CancellationToken) };
+
+    // The id of a dataset that exists, with its record as it is now, whichever replica wrote it.
+    private async Task<string> IdOfAsync(string name, ServerCallContext context)
     {
         var id = ResourceName.IdOf(name, "datasets");
-        if (catalog.Records.TryGet(id) is null)
+        if (await catalog.Records.RefreshAsync(id, context.CancellationToken) is null)
         {
             RpcErrors.ThrowNotFound(name);
         }

@@ -1,3 +1,5 @@
+using LlmPipeline.Text.Sources;
+
 namespace LlmPipeline.Preprocessor;
 
 /// <summary>Settings of the service; the defaults run as they are.</summary>
@@ -5,7 +7,7 @@ internal sealed record PreprocessorOptions
 {
     public const string Section = "Preprocessor";
 
-    /// <summary>Takes the cleaned text of the dataset in work; needs room for all of it. Default: the system's temporary folder.</summary>
+    /// <summary>Takes temporary files of the dataset in work. Default: the system's temporary folder.</summary>
     public string ScratchFolder { get; init; } = Path.GetTempPath();
 
     /// <summary>Documents in work at the same time. 0 means one a processor.</summary>
@@ -13,4 +15,10 @@ internal sealed record PreprocessorOptions
 
     /// <summary>Folders that sources may be in, for services that others can reach. Empty: any folder that the service can read.</summary>
     public string[] SourceRoots { get; init; } = [];
+
+    /// <summary>Takes what is downloaded. Default: <c>llmpipeline-sources</c> in the scratch folder.</summary>
+    public string CacheFolder { get; init; } = "";
+
+    /// <summary>How remote sources are fetched.</summary>
+    public SourceOptions Sources() => new() { CacheFolder = CacheFolder.Length > 0 ? CacheFolder : Path.Combine(ScratchFolder, "llmpipeline-sources") };
 }

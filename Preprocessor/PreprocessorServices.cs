@@ -13,8 +13,10 @@ internal static class PreprocessorServices
         services.Configure<PreprocessorOptions>(builder.Configuration.GetSection(PreprocessorOptions.Section));
         services.AddSingleton(_ => BlobStore.Open(builder.Configuration.GetConnectionString("storage")));
         services.AddSingleton<PreprocessorTelemetry>();
+        services.AddSingleton<TokenizerResolver>();
         services.AddSingleton<DatasetSpecResolver>();
         services.AddSingleton<TokenizerCache>();
+        services.AddSingleton<UnfinishedDatasets>();
         services.AddSingleton<DatasetCatalog>();
         services.AddSingleton<DatasetJob>();
         services.AddHostedService<DatasetWorker>();

@@ -14,6 +14,7 @@ internal sealed class PreprocessorTelemetry : IDisposable
     private readonly Counter<long> _bytes;
     private readonly Counter<long> _tokens;
     private readonly UpDownCounter<int> _queued;
+    private int _queueLength;
 
     public PreprocessorTelemetry(IMeterFactory meters)
     {
@@ -39,7 +40,15 @@ internal sealed class PreprocessorTelemetry : IDisposable
         _ => "tokenize",
     })?.SetTag("llmpipeline.dataset", name);
 
-    public void QueueChanged(int change) => _queued.Add(change);
+    /// <summary>Datasets that are not finished.</summary>
+    public void SetQueueLength(int length)
+    {
+        if (length != _queueLength)
+        {
+            _queued.Add(length - _queueLength);
+            _queueLength = length;
+        }
+    }
 
     /// <summary>Counts what was done since the last call.</summary>
     public void Count(long documents, long bytes, long tokens)

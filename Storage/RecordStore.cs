@@ -40,7 +40,8 @@ public sealed record RecordVersion<T>(long Sequence, T Value);
 
 /// <summary>
 /// Durable records with create, update, pages and watch: what runs, datasets and evaluations have in common.
-/// One process owns a collection; it reads the records back when it starts.
+/// A process that owns a collection reads the records back when it starts. Where several processes share one, each record has one
+/// writer at a time, and the others look for its changes with <see cref="RefreshAsync"/>.
 /// </summary>
 public sealed class RecordStore<T>(IBlobStore store, RecordFormat<T> format, TimeProvider? timeProvider = null) where T : class
 {
@@ -49,23 +50,24 @@ public sealed class RecordStore<T>(IBlobStore store, RecordFormat<T> format, Tim
     private readonly TimeProvider _time = timeProvider ?? TimeProvider.System;
     private readonly ConcurrentDictionary<string, Entry> _entries = new(StringComparer.Ordinal);
 
-    /// <summary>Reads all records. Call once, before anything else. Returns the ids of records that could not be read, with the cause.</summary>
+    /// <summary>
+    /// Reads all records, or those that other processes created or changed since the last time. Returns the ids of records that could
+    /// not be read, with the cause.
+    /// </summary>
     public async Task<IReadOnlyList<(string Id, Exception Cause)>> LoadAsync(CancellationToken cancellationToken = default)
     {
         var unreadable = new List<(string, Exception)>();
         await foreach (var blob in store.ListAsync(format.Collection + "/", cancellationToken))
         {
-            if (blob.Name.Split('/') is not [_, var id, var file] || file != format.File || !ResourceName.IsId(id))
+            if (blob.Name.Split('/') is not [_, var id, var file] || file != format.File || !ResourceName.IsId(id)
+                || (_entries.TryGetValue(id, out var entry) && entry.ETag == blob.ETag))
             {
                 continue;
             }
 
             try
             {
-                if (await store.TryReadTextAsync(blob.Name, cancellationToken) is (var text, var eTag))
-                {
-                    _entries[id] = new Entry(new RecordVersion<T>(NextSequence(0), format.Parse(text))) { ETag = eTag };
-                }
+                await RefreshAsync(id, cancellationToken);
             }
             catch (Exception exception) when (exception is not OperationCanceledException)
             {
@@ -74,6 +76,38 @@ public sealed class RecordStore<T>(IBlobStore store, RecordFormat<T> format, Tim
         }
 
         return unreadable;
+    }
+
+    /// <summary>Reads a record again where another process wrote it, and tells its watchers. Null when there is none.</summary>
+    public async Task<RecordVersion<T>?> RefreshAsync(string id, CancellationToken cancellationToken = default)
+    {
+        if (!_entries.TryGetValue(id, out var entry))
+        {
+            if (await store.TryReadTextAsync(NameOf(id), cancellationToken) is not (var text, var eTag))
+            {
+                return null;
+            }
+
+            entry = _entries.GetOrAdd(id, new Entry(new RecordVersion<T>(NextSequence(0), format.Parse(text))) { ETag = eTag });
+        }
+
+        await entry.Gate.WaitAsync(cancellationToken);
+        try
+        {
+            if (await store.TryGetPropertiesAsync(NameOf(id), cancellationToken) is { } found && found.ETag != entry.ETag
+                && await store.TryReadTextAsync(NameOf(id), cancellationToken) is (var text, var eTag))
+            {
+                var value = format.Parse(text);
+                (entry.ETag, entry.Doubtful) = (eTag, null);
+                entry.Publish(new RecordVersion<T>(NextSequence(entry.Current.Sequence), value), stateChanged: !format.State(value).Equals(format.State(entry.Current.Value)));
+            }
+
+            return entry.Current;
+        }
+        finally
+        {
+            entry.Gate.Release();
+        }
     }
 
     /// <summary>All records, newest first.</summary>

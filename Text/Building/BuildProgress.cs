@@ -1,5 +1,3 @@
-using LlmPipeline.Text.Sources;
-
 namespace LlmPipeline.Text.Building;
 
 /// <summary>What a dataset builder is doing.</summary>
@@ -15,90 +13,160 @@ public enum BuildStage
     Tokenizing,
 }
 
-/// <summary>Counters that a builder moves and others read while it works.</summary>
+/// <summary>
+/// Counters that a builder moves and others read while it works. They are those of the whole dataset, work of other processes included
+/// once it is done; <see cref="Local"/> is what this process did.
+/// </summary>
 public sealed class BuildProgress
 {
     // Bytes a second on two cores, measured: they only weigh the stages against each other.
     private const double XmlBytesRead = 50e6;
-    private const double TextBytesRead = 160e6;
-    private const double TextBytesLearned = 12e6;
-    private const double TextBytesEncoded = 20e6;
+    private const double TextBytesRead = 100e6;
+    private const double TextBytesCounted = 100e6;
+    private const double TextBytesLearned = 60e6;
+    private const double TextBytesEncoded = 40e6;
 
     // Text in a byte of XML documentation, and in a byte of a compressed file.
     private const double TextInXml = 0.23;
-    private const double TextInGzip = 3;
+    private const double TextInCompressed = 3;
 
-    private long _documents;
-    private long _duplicates;
-    private long _sourceBytes;
-    private long _tokens;
-    private volatile Position _position = new(BuildStage.Reading, 0);
+    private readonly Counts _total = new();
+    private readonly Counts _local = new();
+    private volatile Position _position = new(BuildStage.Reading, 0, 0, 0);
+    private long _stepDone;
+    private int _pieces;
+    private long _stepSize;
     private double _readingShare = 0.4;
-    private double _trainingShare = 0.35;
+    private double _trainingShare = 0.3;
 
     /// <summary>The present stage.</summary>
     public BuildStage Stage => _position.Stage;
 
-    /// <summary>Documents read, duplicates left out.</summary>
-    public long Documents => Volatile.Read(ref _documents);
+    /// <summary>Documents read.</summary>
+    public long Documents => _total.Documents;
 
     /// <summary>Documents dropped because an earlier one had the same text.</summary>
-    public long Duplicates => Volatile.Read(ref _duplicates);
+    public long Duplicates { get; private set; }
 
     /// <summary>Bytes of source files read.</summary>
-    public long SourceBytes => Volatile.Read(ref _sourceBytes);
+    public long SourceBytes => _total.SourceBytes;
 
     /// <summary>Bytes of source files in all.</summary>
     public long TotalSourceBytes { get; private set; }
 
     /// <summary>Tokens written.</summary>
-    public long Tokens => Volatile.Read(ref _tokens);
+    public long Tokens => _total.Tokens;
+
+    /// <summary>Documents, bytes and tokens that this process worked on.</summary>
+    public (long Documents, long SourceBytes, long Tokens) Local => (_local.Documents, _local.SourceBytes, _local.Tokens);
+
+    /// <summary>Pieces that this process did.</summary>
+    internal int Pieces => Volatile.Read(ref _pieces);
 
     /// <summary>Share of the whole work done, 0 to 1; never falls.</summary>
     public double Fraction
     {
         get
         {
-            var (stage, fraction) = _position;
-            return stage switch
+            var position = _position;
+            var (begin, share) = position.Stage switch
             {
-                BuildStage.Reading => _readingShare * fraction,
-                BuildStage.TrainingTokenizer => _readingShare + (_trainingShare * fraction),
-                _ => _readingShare + _trainingShare + ((1 - _readingShare - _trainingShare) * fraction),
+                BuildStage.Reading => (0.0, _readingShare),
+                BuildStage.TrainingTokenizer => (_readingShare, _trainingShare),
+                _ => (_readingShare + _trainingShare, 1 - _readingShare - _trainingShare),
             };
+            return begin + (share * (position.From + ((position.To - position.From) * position.Fraction)));
         }
     }
 
     /// <summary>Weighs the stages by what there is to read.</summary>
-    internal void Plan(IReadOnlyList<SourceFile> files)
+    internal void Plan(SourceSizes sizes)
     {
-        TotalSourceBytes = files.Sum(f => f.Length);
-        double xml = files.Where(f => f.Format == SourceFormat.XmlDocumentation).Sum(f => f.Length);
-        double gzip = files.Where(f => f.Compressed).Sum(f => f.Length);
-        var plain = (TotalSourceBytes - xml - gzip) + (gzip * TextInGzip);
+        TotalSourceBytes = sizes.Total;
+        double xml = sizes.Xml, compressed = sizes.Compressed;
+        var plain = (sizes.Total - xml - compressed) + (compressed * TextInCompressed);
         var text = plain + (xml * TextInXml);
         var reading = (xml / XmlBytesRead) + (plain / TextBytesRead);
-        var training = Math.Min(text, TokenizerTraining.MaxSampleBytes) / TextBytesLearned;
+        var training = Math.Min(text, WordCounting.MaxSampleBytes) * ((1 / TextBytesCounted) + (1 / TextBytesLearned));
         var all = Math.Max(reading + training + (text / TextBytesEncoded), double.Epsilon);
         (_readingShare, _trainingShare) = (reading / all, training / all);
     }
 
-    internal void Begin(BuildStage stage) => _position = new Position(stage, 0);
-
-    internal void SetStageFraction(double fraction) => _position = _position with { Fraction = Math.Clamp(fraction, 0, 1) };
-
-    internal void AddSourceBytes(long bytes)
+    /// <summary>Begins a step.</summary>
+    /// <param name="stage">The stage that it is a part of.</param>
+    /// <param name="from">Share of the stage that was done before.</param>
+    /// <param name="to">Share of the stage that will be done then.</param>
+    /// <param name="size">How much there is to do.</param>
+    internal void Begin(BuildStage stage, double from, double to, long size)
     {
-        var read = Interlocked.Add(ref _sourceBytes, bytes);
-        SetStageFraction(TotalSourceBytes == 0 ? 0 : (double)read / TotalSourceBytes);
+        (_stepDone, _stepSize) = (0, Math.Max(1, size));
+        _position = new Position(stage, from, to, 0);
     }
 
-    internal void AddDocument() => Interlocked.Increment(ref _documents);
+    internal void SetStepFraction(double fraction)
+    {
+        var position = _position;
+        if (fraction > position.Fraction)
+        {
+            _position = position with { Fraction = Math.Min(fraction, 1) };
+        }
+    }
 
-    internal void AddDuplicate() => Interlocked.Increment(ref _duplicates);
+    internal void AddStep(long done) => SetStepFraction((double)Interlocked.Add(ref _stepDone, done) / _stepSize);
 
-    internal void AddTokens(long tokens) => Interlocked.Add(ref _tokens, tokens);
+    /// <summary>A piece is done.</summary>
+    internal void AddPiece(bool mine) => Interlocked.Add(ref _pieces, mine ? 1 : 0);
 
-    // Read and replaced as a whole, so that no reader sees the stage of one and the share of another.
-    private sealed record Position(BuildStage Stage, double Fraction);
+    /// <summary>This process read something.</summary>
+    internal void AddRead(long documents, long sourceBytes)
+    {
+        _local.Add(documents, sourceBytes, 0);
+        AddReadElsewhere(documents, sourceBytes);
+    }
+
+    /// <summary>Another process read something.</summary>
+    internal void AddReadElsewhere(long documents, long sourceBytes)
+    {
+        _total.Add(documents, sourceBytes, 0);
+        AddStep(sourceBytes);
+    }
+
+    /// <summary>This process encoded something.</summary>
+    internal void AddEncoded(long bytes, long tokens)
+    {
+        _local.Add(0, 0, tokens);
+        AddEncodedElsewhere(bytes, tokens);
+    }
+
+    /// <summary>Another process encoded something.</summary>
+    internal void AddEncodedElsewhere(long bytes, long tokens)
+    {
+        _total.Add(0, 0, tokens);
+        AddStep(bytes);
+    }
+
+    internal void SetDuplicates(long duplicates) => Duplicates = duplicates;
+
+    // Read and replaced as a whole, so that no reader sees the step of one and the share of another.
+    private sealed record Position(BuildStage Stage, double From, double To, double Fraction);
+
+    private sealed class Counts
+    {
+        private long _documents;
+        private long _sourceBytes;
+        private long _tokens;
+
+        public long Documents => Volatile.Read(ref _documents);
+
+        public long SourceBytes => Volatile.Read(ref _sourceBytes);
+
+        public long Tokens => Volatile.Read(ref _tokens);
+
+        public void Add(long documents, long sourceBytes, long tokens)
+        {
+            Interlocked.Add(ref _documents, documents);
+            Interlocked.Add(ref _sourceBytes, sourceBytes);
+            Interlocked.Add(ref _tokens, tokens);
+        }
+    }
 }

@@ -1,4 +1,4 @@
-using System.Runtime.InteropServices;
+using System.Diagnostics;
 using System.Text.Json.Nodes;
 using LlmPipeline.Storage;
 using LlmPipeline.Text.Shards;
@@ -7,113 +7,83 @@ using LlmPipeline.Text.Sources;
 namespace LlmPipeline.Text.Building;
 
 /// <summary>Where and how a builder works; what it makes does not depend on it.</summary>
-/// <param name="ScratchFolder">Takes the cleaned text while a dataset is made.</param>
+/// <param name="ScratchFolder">Takes temporary files: indexes that do not fit into memory, documents that are put into another order.</param>
 /// <param name="Degree">Documents in work at the same time.</param>
 public sealed record DatasetBuilderOptions(string ScratchFolder, int Degree)
 {
     /// <summary>The system's temporary folder and all processors.</summary>
     public static DatasetBuilderOptions Default => new(Path.GetTempPath(), Environment.ProcessorCount);
 
-    /// <summary>Where and how sources are fetched.</summary>
+    /// <summary>How remote sources are fetched.</summary>
     public SourceOptions Sources { get; init; } = new();
 
     internal long MaxShardBytes { get; init; } = ShardWriter.DefaultMaxShardBytes;
+
+    internal long UnitBytes { get; init; } = 32 << 20;
 }
 
 /// <summary>
-/// Makes a dataset: reads, cleans, divides, trains a tokenizer, encodes, writes. The same recipe over the same files gives the same
-/// bytes, on any number of processors.
+/// Makes a dataset: plans units of work, reads and cleans each, drops duplicates and divides, counts words, trains a tokenizer, encodes each
+/// unit, writes. The same recipe over the same files gives the same bytes, on any number of processors and of processes: one process at a
+/// time builds, any number of others may help (see <see cref="JobFolder"/> and <see cref="PieceStage{T}"/>).
 /// </summary>
 public sealed class DatasetBuilder(IBlobStore store, DatasetBuilderOptions options)
 {
-    /// <summary>Makes a dataset and commits it.</summary>
+    /// <summary>Makes a dataset and commits it. One process at a time may do this for a dataset; one that comes after it goes on where it was.</summary>
     /// <param name="recipe">What to make.</param>
     /// <param name="target">Name and origin of the dataset.</param>
     /// <param name="progress">Is moved on while the work goes on.</param>
     /// <param name="onStage">Awaited at the begin of each stage.</param>
+    /// <param name="lease">Says that no other process does the same; where it is lost, nothing is committed.</param>
     /// <param name="cancellationToken">Stops the work; nothing is committed then.</param>
     /// <exception cref="TextSourceException">The sources cannot be used.</exception>
     /// <exception cref="BlobNotFoundException">The recipe names a tokenizer that does not exist.</exception>
     public async Task<DatasetProperties> BuildAsync(
-        DatasetRecipe recipe, DatasetTarget target, BuildProgress progress, Func<BuildStage, Task> onStage, CancellationToken cancellationToken = default)
+        DatasetRecipe recipe, DatasetTarget target, BuildProgress progress, Func<BuildStage, Task> onStage, HeldLease? lease = null, CancellationToken cancellationToken = default)
     {
         ResourceName.IdOf(target.Name, "datasets");
-        await BeginAsync(BuildStage.Reading);
-        var files = await SourceFiles.FindAsync(recipe.Sources, options.Sources, cancellationToken);
-        using var spool = new DocumentSpool(options.ScratchFolder);
-        await new SourceReader(recipe, options.Sources, options.Degree, progress).ReadAsync(files, spool, cancellationToken);
-        var splits = new SplitPlan(recipe).Ranges(spool);
-
-        await BeginAsync(BuildStage.TrainingTokenizer);
-        var tokenizer = recipe.TokenizerName is { } existing
-            ? await StoredTokenizers.ReadAsync(store, existing, cancellationToken)
-            : await TokenizerTraining.TrainAsync(recipe, spool, splits[0].Range, options.Degree, progress, cancellationToken);
-        var tokenizerName = recipe.TokenizerName ?? await StoredTokenizers.WriteAsync(store, tokenizer, cancellationToken);
-
-        await BeginAsync(BuildStage.Tokenizing);
-        var directory = store.CreateDirectory(target.Name);
-        var bytesPerToken = EncodedBatch.BytesPerToken(tokenizer.VocabularySize);
-        var writer = new ShardWriter(directory, bytesPerToken, options.MaxShardBytes);
-        var written = new List<SplitProperties>();
-        long textBytes = 0;
-        foreach (var (name, range) in splits)
+        var job = new JobDescription(Guid.NewGuid().ToString("N"), target.Name, recipe, target.Spec, target.Fingerprint, Activity.Current?.Id);
+        var folder = await JobFolder.BeginAsync(store, job, cancellationToken);
+        try
         {
-            var batches = spool.Read(range).ToAsyncEnumerable().SelectOrdered(batch => Encode(tokenizer, batch, bytesPerToken), options.Degree, cancellationToken);
-            written.Add(await writer.WriteAsync(name, batches, CountWritten, cancellationToken));
+            var properties = await new DatasetBuild(store, folder, options, progress, onStage).RunAsync(lease, cancellationToken);
+            await JobFolder.DeleteAsync(store, target.Name, cancellationToken);
+            return properties;
         }
-
-        var properties = new DatasetProperties
+        catch (Exception exception) when (exception is TextSourceException or InvalidDataException)
         {
-            Format = DatasetProperties.CurrentFormat,
-            Tokenizer = tokenizerName,
-            TokenizerHash = tokenizer.Hash,
-            VocabularySize = tokenizer.VocabularySize,
-            DataType = bytesPerToken == sizeof(ushort) ? "uint16" : "uint32",
-            DocumentCount = progress.Documents,
-            DuplicateCount = progress.Duplicates,
-            SourceByteCount = progress.SourceBytes,
-            Splits = written,
-            Spec = target.Spec,
-            Fingerprint = target.Fingerprint,
-        };
-        await directory.CommitAsync(properties.ToJson(), default, cancellationToken);
-        return properties;
-
-        Task BeginAsync(BuildStage stage)
-        {
-            progress.Begin(stage);
-            return onStage(stage);
-        }
-
-        void CountWritten(EncodedBatch batch)
-        {
-            textBytes += batch.TextBytes;
-            progress.AddTokens(batch.DocumentTokens.Sum());
-            progress.SetStageFraction((double)textBytes / spool.ByteCount);
+            // It would end in the same way again.
+            await JobFolder.DeleteAsync(store, target.Name, CancellationToken.None);
+            throw;
         }
     }
 
-    private static EncodedBatch Encode(ITokenizer tokenizer, SpoolBatch batch, int bytesPerToken)
+    /// <summary>Works on pieces of a dataset that another process builds, until none is free; false when there was none.</summary>
+    /// <param name="name">Format: <c>datasets/{d}</c>.</param>
+    /// <param name="progress">Counts what is done here.</param>
+    /// <param name="cancellationToken">Stops the work.</param>
+    public async Task<bool> HelpAsync(string name, BuildProgress progress, CancellationToken cancellationToken = default)
     {
-        var ids = new List<int>(batch.Bytes / 3);
-        var lengths = new int[batch.Documents.Count];
-        long characters = 0;
-        for (var i = 0; i < lengths.Length; i++)
+        if (await JobFolder.TryOpenAsync(store, name, cancellationToken) is not { } folder)
         {
-            var document = batch.Documents[i];
-            var before = ids.Count;
-            tokenizer.Encode(document.Utf8.Span, ids);
-            if (document.Ends)
-            {
-                ids.Add(tokenizer.EndOfTextId);
-            }
-
-            lengths[i] = ids.Count - before;
-            characters += Utf8Text.CountCharacters(document.Utf8.Span);
+            return false;
         }
 
-        return new EncodedBatch(EncodedBatch.Pack(CollectionsMarshal.AsSpan(ids), bytesPerToken), lengths, batch.Bytes, characters);
+        try
+        {
+            return await new DatasetBuild(store, folder, options, progress, _ => Task.CompletedTask).HelpAsync(cancellationToken);
+        }
+        catch (BlobNotFoundException)
+        {
+            // The job ended, or was begun anew.
+            return false;
+        }
     }
+
+    /// <summary>Removes what is left of the making of a dataset that nobody makes any more.</summary>
+    /// <param name="name">Format: <c>datasets/{d}</c>.</param>
+    /// <param name="cancellationToken">Stops the work.</param>
+    public Task CleanAsync(string name, CancellationToken cancellationToken = default) => JobFolder.DeleteAsync(store, name, cancellationToken);
 }
 
 /// <summary>What is made.</summary>

@@ -1,27 +1,29 @@
+using System.Text.Json.Serialization;
 using LlmPipeline.Text.Cleaning;
+using LlmPipeline.Text.Sources;
 
 namespace LlmPipeline.Text.Building;
 
 /// <summary>How a dataset is made, with every choice filled in.</summary>
 public sealed record DatasetRecipe
 {
-    /// <summary><c>dotnet-docs:</c>, files, folders and globs, in the order in which they are read.</summary>
-    public required IReadOnlyList<string> Sources { get; init; }
+    /// <summary>What the text is made of, in the order in which it is read; empty when <see cref="Mixture"/> says it.</summary>
+    public IReadOnlyList<string> Sources { get; init; } = [];
 
-    /// <summary>Property of a .jsonl line that holds the text.</summary>
+    /// <summary>Parts with weights, instead of <see cref="Sources"/>.</summary>
+    public IReadOnlyList<MixturePart> Mixture { get; init; } = [];
+
+    /// <summary>The property or column that holds the text.</summary>
     public string TextField { get; init; } = "text";
 
-    /// <summary>How documents are cleaned.</summary>
+    /// <summary>What happens to records that cannot be read.</summary>
+    public InvalidRecords OnInvalid { get; init; }
+
+    /// <summary>How documents are cleaned, and which are left out.</summary>
     public CleaningOptions Cleaning { get; init; } = new();
 
-    /// <summary>"bpe" or "character".</summary>
-    public string TokenizerKind { get; init; } = "bpe";
-
-    /// <summary>Ids of a new BPE tokenizer, special tokens included.</summary>
-    public int VocabularySize { get; init; } = 4096;
-
-    /// <summary>A tokenizer that exists, instead of a new one. Format: <c>tokenizers/{t}</c>.</summary>
-    public string? TokenizerName { get; init; }
+    /// <summary>How text becomes ids.</summary>
+    public TokenizerRecipe Tokenizer { get; init; } = new();
 
     /// <summary>How documents are divided.</summary>
     public SplitMethod SplitMethod { get; init; }
@@ -34,6 +36,47 @@ public sealed record DatasetRecipe
 
     /// <summary>Bytes of cleaned text after which reading stops; 0 reads everything.</summary>
     public long MaxBytes { get; init; }
+
+    /// <summary>Order of the training documents.</summary>
+    public DocumentOrder Order { get; init; }
+
+    /// <summary>Training tokens to write; 0 for no limit.</summary>
+    public long MaxTokens { get; init; }
+
+    /// <summary>The parts; one, without a weight, where there is no mixture.</summary>
+    [JsonIgnore]
+    internal IReadOnlyList<MixturePart> Parts => Mixture.Count > 0 ? Mixture : [new MixturePart(Sources, Sources[0])];
+}
+
+/// <summary>A part of a mixture.</summary>
+/// <param name="Sources">As <see cref="DatasetRecipe.Sources"/>.</param>
+/// <param name="Label">What reports call it.</param>
+/// <param name="Weight">Share of the training tokens, relative to the other parts; null takes all of the part, once.</param>
+public sealed record MixturePart(IReadOnlyList<string> Sources, string Label, double? Weight = null);
+
+/// <summary>A tokenizer to train, or one that exists.</summary>
+public sealed record TokenizerRecipe
+{
+    /// <summary>"bpe", "character", ...: see <c>TokenizerSpec.kind</c>.</summary>
+    public string Kind { get; init; } = "bpe";
+
+    /// <summary>Ids, special tokens included; 0 for no limit, where the kind allows it.</summary>
+    public int VocabularySize { get; init; } = 4096;
+
+    /// <summary>A tokenizer that exists. Format: <c>tokenizers/{t}</c>.</summary>
+    public string? Name { get; init; }
+
+    /// <summary>Occurrences below which a word or grapheme is unknown.</summary>
+    public long MinFrequency { get; init; } = 1;
+
+    /// <summary>How byte-level BPE cuts text into words.</summary>
+    public string Pattern { get; init; } = "default";
+
+    /// <summary>Further special tokens.</summary>
+    public IReadOnlyList<string> SpecialTokens { get; init; } = [];
+
+    /// <summary>A part with share p of the text counts as p to this power.</summary>
+    public double Balance { get; init; } = 1;
 }
 
 /// <summary>How documents are divided into splits.</summary>
@@ -44,4 +87,17 @@ public enum SplitMethod
 
     /// <summary>The last part of all the text, in source order, cut at a character.</summary>
     Tail,
+}
+
+/// <summary>Order of training documents.</summary>
+public enum DocumentOrder
+{
+    /// <summary>As they were read.</summary>
+    Source,
+
+    /// <summary>By a hash of the text.</summary>
+    Shuffled,
+
+    /// <summary>Shortest first.</summary>
+    Length,
 }

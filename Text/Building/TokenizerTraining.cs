@@ -1,83 +1,65 @@
-using System.Text;
-using LlmPipeline.Text.Sources;
+using LlmPipeline.Storage;
+using LlmPipeline.Text.Shards;
 
 namespace LlmPipeline.Text.Building;
 
-/// <summary>Picks the text that a tokenizer is made from.</summary>
+/// <summary>The tokenizer of a job, <c>tokenizer.json</c> in its folder.</summary>
+/// <param name="Name">Format: <c>tokenizers/{t}</c>.</param>
+internal sealed record TrainedTokenizer(string Name);
+
+/// <summary>Makes the tokenizer of the counts of all units. One process does it.</summary>
 internal static class TokenizerTraining
 {
-    /// <summary>BPE is trained on at most this many bytes: more change its merges hardly, and cost time and memory.</summary>
-    public const long MaxSampleBytes = 32 << 20;
+    private const string File = "tokenizer.json";
 
-    // No document stands for more than this of a sample.
-    private const int MaxPieceBytes = 1 << 20;
+    /// <summary>Name of the tokenizer that was made; null when there is none yet.</summary>
+    public static async Task<string?> TryFindAsync(JobFolder folder, CancellationToken cancellationToken) =>
+        folder.Job.Recipe.Tokenizer.Name ?? (await folder.TryReadAsync(File, BuildJson.Default.TrainedTokenizer, cancellationToken))?.Name;
 
-    /// <summary>Makes a new tokenizer.</summary>
-    public static async Task<ITokenizer> TrainAsync(
-        DatasetRecipe recipe, DocumentSpool spool, SplitRange train, int degree, BuildProgress progress, CancellationToken cancellationToken)
+    /// <summary>Makes it, and removes the counts.</summary>
+    public static async Task<string> TrainAsync(
+        IBlobStore store, JobFolder folder, UnitPlan plan, Selection selection, BuildProgress progress, CancellationToken cancellationToken)
     {
-        if (recipe.TokenizerKind == "character")
+        var words = await MergeAsync(folder, plan, selection, cancellationToken);
+        var tokenizer = await Task.Run(() => TokenizerKinds.Train(folder.Job.Recipe.Tokenizer, words, progress.SetStepFraction, cancellationToken), cancellationToken);
+        var name = await StoredTokenizers.WriteAsync(store, tokenizer, cancellationToken);
+        await folder.WriteAsync(File, new TrainedTokenizer(name), BuildJson.Default.TrainedTokenizer, cancellationToken);
+        for (var unit = 0; unit < selection.UnitCount; unit++)
         {
-            return CharacterTokenizer.Create(await CharactersAsync(spool, degree, cancellationToken));
+            await folder.DeleteAsync(WordCounting.FileOf(unit), cancellationToken);
         }
 
-        return await Task.Run(() => BpeTrainer.Train(
-            WordCounts.Count(Sample(spool, train), WordSplitter.Default, degree, cancellationToken),
-            new BpeOptions(recipe.VocabularySize), progress.SetStageFraction, cancellationToken), cancellationToken);
+        return name;
     }
 
-    /// <summary>Text of the split, spread evenly over it when there is more than fits.</summary>
-    /// <param name="spool">The documents.</param>
-    /// <param name="train">The training split.</param>
-    /// <param name="maxBytes">Size of the sample.</param>
-    public static IEnumerable<ReadOnlyMemory<byte>> Sample(DocumentSpool spool, SplitRange train, long maxBytes = MaxSampleBytes)
+    /// <summary>The counts of all units, with the parts of a mixture balanced: one with share p of the text counts as p^balance, which leaves the largest as it is.</summary>
+    internal static async Task<WordCounts> MergeAsync(JobFolder folder, UnitPlan plan, Selection selection, CancellationToken cancellationToken)
     {
-        var share = Math.Min(1, (double)maxBytes / Math.Max(1, spool.ByteCount));
-        double owed = 0;
-        foreach (var document in spool.Read(train).SelectMany(b => b.Documents))
+        var weights = Weights(selection.PartBytes, folder.Job.Recipe.Tokenizer.Balance);
+        var total = new WordCounts();
+        for (var part = 0; part < plan.Parts.Count; part++)
         {
-            for (var start = 0; start < document.Utf8.Length;)
+            var (first, count) = (plan.Parts[part].FirstUnit, plan.Parts[part].UnitCount);
+            var sum = weights[part] == 1 ? total : new WordCounts();
+            for (var unit = first; unit < Math.Min(first + count, selection.UnitCount); unit++)
             {
-                var rest = document.Utf8.Span[start..];
-                var length = rest.Length <= MaxPieceBytes ? rest.Length : Utf8Text.WholeCharacters(rest[..MaxPieceBytes]);
-                owed += length * share;
-                if (share == 1 || owed >= length)
-                {
-                    owed -= length;
-                    yield return document.Utf8.Slice(start, length);
-                }
-
-                start += length;
+                await using var stream = await folder.OpenReadAsync(WordCounting.FileOf(unit), cancellationToken);
+                sum.Merge(WordCounts.Read(stream));
             }
-        }
-    }
 
-    /// <summary>All code points of all splits, in ascending order.</summary>
-    public static async Task<IReadOnlyList<Rune>> CharactersAsync(DocumentSpool spool, int degree, CancellationToken cancellationToken)
-    {
-        var all = new bool[0x110000];
-        await foreach (var characters in spool.Read(SplitRange.All).ToAsyncEnumerable().SelectOrdered(CharactersOf, degree, cancellationToken))
-        {
-            foreach (var character in characters)
+            if (sum != total)
             {
-                all[character] = true;
+                total.Merge(sum, weights[part]);
             }
         }
 
-        return [.. Enumerable.Range(0, all.Length).Where(c => all[c]).Select(c => new Rune(c))];
+        return total;
     }
 
-    private static HashSet<int> CharactersOf(SpoolBatch batch)
+    /// <summary>What each count of a part is multiplied by.</summary>
+    internal static double[] Weights(IReadOnlyList<long> partBytes, double balance)
     {
-        var found = new HashSet<int>();
-        foreach (var document in batch.Documents)
-        {
-            foreach (var rune in Encoding.UTF8.GetString(document.Utf8.Span).EnumerateRunes())
-            {
-                found.Add(rune.Value);
-            }
-        }
-
-        return found;
+        var largest = Math.Max(1, partBytes.Max());
+        return [.. partBytes.Select(bytes => bytes == 0 || balance == 1 ? 1 : Math.Pow((double)bytes / largest, balance - 1))];
     }
 }

@@ -32,11 +32,20 @@ public sealed record DatasetProperties
     /// <summary>Documents dropped because an earlier one had the same text.</summary>
     public required long DuplicateCount { get; init; }
 
+    /// <summary>Documents similar to an earlier one: dropped, or, where they are kept, put into its split.</summary>
+    public long NearDuplicateCount { get; init; }
+
+    /// <summary>Records that could not be read and were left out.</summary>
+    public long SkippedCount { get; init; }
+
     /// <summary>Bytes of source files.</summary>
     public required long SourceByteCount { get; init; }
 
     /// <summary>The splits that the dataset has.</summary>
     public required IReadOnlyList<SplitProperties> Splits { get; init; }
+
+    /// <summary>The parts of a mixture; null where there is none.</summary>
+    public IReadOnlyList<PartProperties>? Mixture { get; init; }
 
     /// <summary>The fully resolved spec that the dataset was made from.</summary>
     public JsonNode? Spec { get; init; }
@@ -90,6 +99,12 @@ public sealed record SplitProperties
     /// <summary>File with the end position of each document, in tokens, as little-endian uint64.</summary>
     public required string Documents { get; init; }
 }
+
+/// <summary>A part of a mixture in a manifest.</summary>
+/// <param name="Label">What reports call it.</param>
+/// <param name="AvailableTokens">Training ids that its text makes.</param>
+/// <param name="TokenCount">Training ids that were written of it: fewer where it was cut, more where it was repeated.</param>
+public sealed record PartProperties(string Label, long AvailableTokens, long TokenCount);
 
 [JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.SnakeCaseLower, DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull)]
 [JsonSerializable(typeof(DatasetProperties))]

@@ -1,10 +1,11 @@
 using System.Buffers.Binary;
 using LlmPipeline.Storage;
+using LlmPipeline.Text.Cleaning;
 
 namespace LlmPipeline.Text.Shards;
 
-/// <summary>Writes a split as token shards of bounded size and a file of document ends.</summary>
-internal sealed class ShardWriter(DirectoryWriter directory, int bytesPerToken, long maxShardBytes = ShardWriter.DefaultMaxShardBytes)
+/// <summary>Writes a split as token shards of bounded size and a file of document ends, which wait in a temporary file.</summary>
+internal sealed class ShardWriter(DirectoryWriter directory, int bytesPerToken, string scratchFolder, long maxShardBytes = ShardWriter.DefaultMaxShardBytes)
 {
     /// <summary>A shard is at most this large.</summary>
     public const long DefaultMaxShardBytes = 64 << 20;
@@ -18,8 +19,9 @@ internal sealed class ShardWriter(DirectoryWriter directory, int bytesPerToken, 
         string split, IAsyncEnumerable<EncodedBatch> batches, Action<EncodedBatch> written, CancellationToken cancellationToken)
     {
         var shards = new List<string>();
-        var documentEnds = new List<long>();
-        long tokens = 0, bytes = 0, characters = 0;
+        await using var documentEnds = ScratchFile.Create(scratchFolder);
+        var end = new byte[sizeof(ulong)];
+        long documents = 0, tokens = 0, bytes = 0, characters = 0;
         await using var source = batches.GetAsyncEnumerator(cancellationToken);
         var offset = 0;
         var more = await source.MoveNextAsync();
@@ -30,17 +32,18 @@ internal sealed class ShardWriter(DirectoryWriter directory, int bytesPerToken, 
             shards.Add(shard);
         }
 
-        var documents = $"{split}.documents";
-        await directory.WriteAsync(documents, (stream, ct) => WriteEndsAsync(stream, documentEnds, ct), cancellationToken);
+        var documentsFile = $"{split}.documents";
+        documentEnds.Position = 0;
+        await directory.WriteAsync(documentsFile, documentEnds.CopyToAsync, cancellationToken);
         return new SplitProperties
         {
             Split = split,
-            DocumentCount = documentEnds.Count,
+            DocumentCount = documents,
             TokenCount = tokens,
             ByteCount = bytes,
             CharacterCount = characters,
             Shards = shards,
-            Documents = documents,
+            Documents = documentsFile,
         };
 
         async Task WriteShardAsync(Stream stream, CancellationToken ct)
@@ -61,7 +64,9 @@ internal sealed class ShardWriter(DirectoryWriter directory, int bytesPerToken, 
                 foreach (var length in batch.DocumentTokens)
                 {
                     tokens += length;
-                    documentEnds.Add(tokens);
+                    documents++;
+                    BinaryPrimitives.WriteUInt64LittleEndian(end, (ulong)tokens);
+                    documentEnds.Write(end);
                 }
 
                 bytes += batch.TextBytes;
@@ -71,23 +76,5 @@ internal sealed class ShardWriter(DirectoryWriter directory, int bytesPerToken, 
                 more = await source.MoveNextAsync();
             }
         }
-    }
-
-    private static async Task WriteEndsAsync(Stream stream, List<long> ends, CancellationToken cancellationToken)
-    {
-        var buffer = new byte[sizeof(ulong) * 4096];
-        var count = 0;
-        foreach (var end in ends)
-        {
-            BinaryPrimitives.WriteUInt64LittleEndian(buffer.AsSpan(count), (ulong)end);
-            count += sizeof(ulong);
-            if (count == buffer.Length)
-            {
-                await stream.WriteAsync(buffer, cancellationToken);
-                count = 0;
-            }
-        }
-
-        await stream.WriteAsync(buffer.AsMemory(0, count), cancellationToken);
     }
 }

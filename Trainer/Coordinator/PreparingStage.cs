@@ -6,8 +6,10 @@ using LlmPipeline.ServiceDefaults;
 namespace LlmPipeline.Trainer.Coordinator;
 
 /// <summary>PREPARING: the dataset is made, or found, by the Preprocessor.</summary>
-internal sealed class PreparingStage(DatasetService.DatasetServiceClient datasets, RunCatalog runs)
+internal sealed partial class PreparingStage(DatasetService.DatasetServiceClient datasets, RunCatalog runs, ILogger<PreparingStage> logger)
 {
+    private static readonly TimeSpan CancelPatience = TimeSpan.FromSeconds(5);
+
     /// <summary>Returns the dataset when it is ready.</summary>
     /// <exception cref="StageFailedException">It cannot be made, or does not suffice for the spec.</exception>
     public async Task<Dataset> RunAsync(string id, Run run, ServiceCall preprocessor, CancellationToken cancellationToken)
@@ -15,9 +17,22 @@ internal sealed class PreparingStage(DatasetService.DatasetServiceClient dataset
         using var activity = RunTrace.Start("run preparing", run);
         var dataset = await preprocessor.RunAsync(token => CreateAsync(run.Spec, token), cancellationToken);
         activity?.SetTag("dataset", dataset.Name);
-        while (dataset.State is not (Dataset.Types.State.Ready or Dataset.Types.State.Failed))
+        try
         {
-            dataset = await preprocessor.RunAsync(token => WatchAsync(id, dataset, preprocessor, token), cancellationToken);
+            while (!IsTerminal(dataset))
+            {
+                dataset = await preprocessor.RunAsync(token => WatchAsync(id, dataset, preprocessor, token), cancellationToken);
+            }
+        }
+        catch (OperationCanceledException) when (IsCancelled(id))
+        {
+            await CancelAsync(run, dataset.Name);
+            throw;
+        }
+
+        if (dataset.State == Dataset.Types.State.Cancelled)
+        {
+            throw new StageFailedException(ErrorReasons.WrongState, $"'{dataset.Name}' was cancelled. Resume the run to make it again.");
         }
 
         if (dataset.State == Dataset.Types.State.Failed)
@@ -52,6 +67,32 @@ internal sealed class PreparingStage(DatasetService.DatasetServiceClient dataset
         }
 
         return dataset;
+    }
+
+    private static bool IsTerminal(Dataset dataset) =>
+        dataset.State is Dataset.Types.State.Ready or Dataset.Types.State.Failed or Dataset.Types.State.Cancelled;
+
+    // Not when the coordinator only stops: then the run goes on later.
+    private bool IsCancelled(string id) => runs.Records.TryGet(id)!.Value.State == Run.Types.State.Cancelling;
+
+    /// <summary>Stops the making of a dataset that this run asked for and no other run waits for. A Preprocessor that does not answer goes on: nothing is lost but its time.</summary>
+    private async Task CancelAsync(Run run, string dataset)
+    {
+        var isWanted = runs.Records.All.Select(r => r.Value).Any(other => other.Name != run.Name && !RunStates.IsTerminal(other.State)
+            && (other.Spec.HasDatasetName ? other.Spec.DatasetName == dataset : Equals(other.Spec.Dataset, run.Spec.Dataset)));
+        if (isWanted || run.Spec.HasDatasetName)
+        {
+            return;
+        }
+
+        try
+        {
+            await datasets.CancelDatasetAsync(new CancelDatasetRequest { Name = dataset }, deadline: DateTime.UtcNow + CancelPatience, cancellationToken: CancellationToken.None);
+        }
+        catch (RpcException exception)
+        {
+            LogNotCancelled(exception, dataset);
+        }
     }
 
     private static bool Mirror(RunProgress progress, DatasetProgress? made)
@@ -93,4 +134,7 @@ internal sealed class PreparingStage(DatasetService.DatasetServiceClient dataset
     }
 
     private static long Tokens(Dataset dataset, string split) => dataset.Splits.FirstOrDefault(s => s.Split == split)?.TokenCount ?? 0;
+
+    [LoggerMessage(2015, LogLevel.Warning, "The Preprocessor could not be told to stop making {Dataset}, and goes on.")]
+    private partial void LogNotCancelled(Exception exception, string dataset);
 }

@@ -19,7 +19,7 @@ public sealed class TelemetryTests : IDisposable
         var ended = new ConcurrentQueue<Activity>();
         using var listener = new ActivityListener
         {
-            ShouldListenTo = source => source.Name is PreprocessorTelemetry.Name or "Test",
+            ShouldListenTo = source => source.Name is PreprocessorTelemetry.Name or "Test" or "LlmPipeline.Text.Building",
             Sample = (ref ActivityCreationOptions<ActivityContext> _) => ActivitySamplingResult.AllDataAndRecorded,
             ActivityStopped = ended.Enqueue,
         };
@@ -42,6 +42,12 @@ public sealed class TelemetryTests : IDisposable
         Assert.Equal(["read", "tokenizer train", "tokenize", "dataset create"], spans.Select(s => s.OperationName));
         Assert.All(spans.SkipLast(1), s => Assert.Equal(spans[^1].SpanId, s.ParentSpanId));
         Assert.All(spans, s => Assert.StartsWith("datasets/", (string)s.GetTagItem("llmpipeline.dataset")!, StringComparison.Ordinal));
+
+        var steps = ended.Where(a => a.Source.Name == "LlmPipeline.Text.Building" && a.TraceId.ToHexString() == trace).ToList();
+        Assert.Equal(
+            ["plan", "read piece", "read", "select", "count piece", "count", "tokenizer train", "encode piece", "encode", "assemble"], steps.Select(s => s.OperationName));
+        Assert.Equal(spans[^1].SpanId, steps[0].ParentSpanId);
+        Assert.Equal(steps[2].SpanId, steps[1].ParentSpanId);
     }
 
     [Fact]

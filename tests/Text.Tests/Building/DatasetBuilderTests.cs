@@ -25,7 +25,7 @@ public sealed class DatasetBuilderTests : IDisposable
         var properties = await BuildAsync(new DatasetRecipe
         {
             Sources = [TestData.PathOf("tinyshakespeare/input.txt")],
-            TokenizerKind = "character",
+            Tokenizer = new TokenizerRecipe { Kind = "character" },
             SplitMethod = SplitMethod.Tail,
             ValidationFraction = 0.1,
         });
@@ -118,14 +118,22 @@ public sealed class DatasetBuilderTests : IDisposable
     [Fact]
     public async Task MembersOfDocumentationSeenBeforeAreDropped()
     {
-        using var spool = new DocumentSpool(_folder.Path);
         const string Xml = "<doc><members><member name='T:N.T'><summary>A type.</summary></member>"
             + "<member name='M:N.T.M'><summary>Does.</summary></member><member name='M:N.T.M(System.Int32)'><summary>Does.</summary></member></members></doc>";
         const string Newer = "<doc><members><member name='T:N.T'><summary>A type.</summary></member><member name='P:N.T.P'><summary>New.</summary></member></members></doc>";
         SourceFile[] files = [.. new[] { Xml, Xml, Newer }.Select((x, i) => SourceFile.Create(_folder.Write($"{i}.xml", x), SourceFormat.XmlDocumentation))];
-        await new SourceReader(Character(SplitMethod.Tail), new SourceOptions(), 4, new BuildProgress()).ReadAsync(files, spool, default).WaitAsync(Patience);
-        Assert.Equal(["# N.T\nA type.\n\n## M()\nDoes.\n", "# N.T\n\n## P\nNew.\n"],
-            spool.Read(SplitRange.All).SelectMany(b => b.Documents).Select(d => Encoding.UTF8.GetString(d.Utf8.Span)));
+        var folder = await JobFolder.BeginAsync(_store, new JobDescription("job", "datasets/test", Character(SplitMethod.Tail), null, null, null), default);
+        await using (var unit = await folder.CreateAsync(UnitPlan.UnitFile(0), default))
+        {
+            await unit.Stream.WriteAsync(Assert.Single(SourceUnits.Plan(files, 1)).ToJson());
+            await unit.CommitAsync();
+        }
+
+        var result = await new UnitReading(folder, new SourceOptions(), new BuildProgress()).ReadAsync(0, 4, default).WaitAsync(Patience);
+        await using var text = await DocumentFiles.OpenTextAsync(folder, 0, default);
+        using var reader = new StreamReader(text);
+        Assert.Equal("# N.T\nA type.\n\n## M()\nDoes.\n# N.T\n\n## P\nNew.\n", await reader.ReadToEndAsync());
+        Assert.Equal((2, files.Sum(f => f.Length)), (result.Documents, result.SourceBytes));
     }
 
     [Theory]
@@ -134,7 +142,7 @@ public sealed class DatasetBuilderTests : IDisposable
     public async Task ParallelAndSequentialWorkGiveTheSameBytes(string kind, SplitMethod method)
     {
         WriteDocuments(600);
-        var recipe = Character(method) with { TokenizerKind = kind, VocabularySize = 300, ValidationFraction = 0.2 };
+        var recipe = Character(method) with { Tokenizer = new TokenizerRecipe { Kind = kind, VocabularySize = 300 }, ValidationFraction = 0.2 };
         var one = await BuildAsync(recipe, "datasets/one-", degree: 1);
         var many = await BuildAsync(recipe, "datasets/many", degree: 7);
         Assert.Equal(one.ToJson().ToJsonString(), many.ToJson().ToJsonString());
@@ -208,7 +216,7 @@ public sealed class DatasetBuilderTests : IDisposable
     {
         WriteDocuments(50);
         var first = await BuildAsync(Character(SplitMethod.Tail));
-        var again = await BuildAsync(Character(SplitMethod.Tail) with { TokenizerName = first.Tokenizer, ValidationFraction = 0.2 }, "datasets/again");
+        var again = await BuildAsync(Character(SplitMethod.Tail) with { Tokenizer = new TokenizerRecipe { Name = first.Tokenizer }, ValidationFraction = 0.2 }, "datasets/again");
         Assert.Equal((first.Tokenizer, first.TokenizerHash), (again.Tokenizer, again.TokenizerHash));
     }
 
@@ -243,30 +251,29 @@ public sealed class DatasetBuilderTests : IDisposable
         var exception = await Assert.ThrowsAsync<TextSourceException>(() => BuildAsync(Character(SplitMethod.Document)));
         Assert.Contains(broken, exception.Message, StringComparison.Ordinal);
         Assert.Null(await _store.TryReadManifestAsync("datasets/test"));
-        Assert.Empty(Directory.EnumerateFiles(_folder.Path, "*.spool"));
+        Assert.Empty(await _store.ListAsync("datasets/test/").ToListAsync());
+        Assert.Empty(Directory.EnumerateFiles(_folder.Path, "*.tmp"));
     }
 
     [Fact]
-    public void TokenizerSampleIsSpreadOverTheTextAndBounded()
+    public void TokenizerSampleIsSpreadOverTheTextAndDoesNotDependOnItsNeighbours()
     {
-        using var spool = new DocumentSpool(_folder.Path);
-        for (var i = 0; i < 1000; i++)
-        {
-            var utf8 = Encoding.UTF8.GetBytes($"{i:D6} {new string('x', 93)}");
-            spool.Append(new CleanDocument(utf8, utf8.Length, (UInt128)i, 0), 0);
-        }
+        var documents = Enumerable.Range(0, 10_000).Select(i => new SelectedDocument(new byte[100], 100, 0, true, Mixing.Mix((ulong)i, 7))).ToList();
+        Assert.All(documents, d => Assert.Single(WordCounting.Sample(d, 1)));
+        var taken = documents.Index().Where(d => WordCounting.Sample(d.Item, 0.1).Any()).Select(d => d.Index).ToList();
+        Assert.InRange(taken.Count, 850, 1150);
+        Assert.All(Enumerable.Range(0, 10), i => Assert.InRange(taken.Count(t => t / 1000 == i), 60, 140));
 
-        spool.Flush();
-        Assert.Equal(1000, TokenizerTraining.Sample(spool, SplitRange.All).Count());
-        var sample = TokenizerTraining.Sample(spool, SplitRange.All, maxBytes: 10_000).Select(d => int.Parse(d.Span[..6], System.Globalization.CultureInfo.InvariantCulture)).ToList();
-        Assert.InRange(sample.Count, 95, 100);
-        Assert.All(sample.Zip(sample.Skip(1)), pair => Assert.InRange(pair.Second - pair.First, 9, 11));
+        // A long document stands for no more than a part of itself.
+        var pieces = WordCounting.Sample(new SelectedDocument(new byte[64 << 20], 64 << 20, 0, true, 1), 0.25).ToList();
+        Assert.InRange(pieces.Count, 6, 26);
+        Assert.All(pieces, p => Assert.Equal(1 << 20, p.Length));
     }
 
     private DatasetRecipe Character(SplitMethod method) => new()
     {
         Sources = [Path.Combine(_folder.Path, "text")],
-        TokenizerKind = "character",
+        Tokenizer = new TokenizerRecipe { Kind = "character" },
         SplitMethod = method,
         ValidationFraction = 0.1,
     };

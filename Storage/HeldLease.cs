@@ -1,0 +1,86 @@
+namespace LlmPipeline.Storage;
+
+/// <summary>A lease that is renewed in the background for as long as it is held; disposing releases it.</summary>
+public sealed class HeldLease : IAsyncDisposable
+{
+    /// <summary>How long a lease outlives its holder.</summary>
+    public static readonly TimeSpan Duration = TimeSpan.FromSeconds(15);
+
+    private static readonly TimeSpan RenewInterval = TimeSpan.FromSeconds(4);
+
+    private readonly IBlobLease _lease;
+    private readonly TimeProvider _time;
+    private readonly CancellationTokenSource _lost = new();
+    private readonly CancellationTokenSource _released = new();
+    private readonly Task _renewing;
+
+    private HeldLease(IBlobLease lease, TimeProvider time)
+    {
+        (_lease, _time) = (lease, time);
+        Lost = _lost.Token;
+        _renewing = RenewAsync();
+    }
+
+    /// <summary>Cancelled when the lease could not be kept: another holder may have it.</summary>
+    public CancellationToken Lost { get; }
+
+    /// <summary>Takes the lease on a name; null when another holder has it.</summary>
+    public static async Task<HeldLease?> TryTakeAsync(IBlobStore store, string name, TimeProvider? time = null, CancellationToken cancellationToken = default) =>
+        await store.TryAcquireLeaseAsync(name, Duration, cancellationToken) is { } lease ? new HeldLease(lease, time ?? TimeProvider.System) : null;
+
+    /// <summary>
+    /// Asks the store whether the lease is still held. To be done just before something is committed: a process that was stopped for a
+    /// while does not know that its time is over.
+    /// </summary>
+    public async Task<bool> ConfirmAsync(CancellationToken cancellationToken = default)
+    {
+        if (!_lost.IsCancellationRequested && await _lease.RenewAsync(cancellationToken))
+        {
+            return true;
+        }
+
+        await _lost.CancelAsync();
+        return false;
+    }
+
+    /// <inheritdoc/>
+    public async ValueTask DisposeAsync()
+    {
+        await _released.CancelAsync();
+        await _renewing.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        await _lease.DisposeAsync();
+        _released.Dispose();
+        _lost.Dispose();
+    }
+
+    private async Task RenewAsync()
+    {
+        var renewed = _time.GetTimestamp();
+        while (!_released.IsCancellationRequested)
+        {
+            await Task.Delay(RenewInterval, _time, _released.Token);
+            try
+            {
+                var asked = _time.GetTimestamp();
+                if (!await _lease.RenewAsync(_released.Token))
+                {
+                    break;
+                }
+
+                renewed = asked;
+            }
+            catch (Exception exception) when (exception is IOException or UnauthorizedAccessException or Azure.RequestFailedException)
+            {
+                if (_time.GetElapsedTime(renewed) > Duration - RenewInterval)
+                {
+                    break;
+                }
+            }
+        }
+
+        if (!_released.IsCancellationRequested)
+        {
+            await _lost.CancelAsync();
+        }
+    }
+}
