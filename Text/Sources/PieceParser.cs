@@ -20,6 +20,7 @@ internal sealed class PieceParser(string textField, InvalidRecords onInvalid = I
             {
                 SourceFormat.PlainText => new ParsedPiece([new RawDocument(Utf8Text.Decode(piece))], piece.Skipped),
                 SourceFormat.JsonLines => JsonLines.Parse(piece, textField, onInvalid),
+                SourceFormat.CommaSeparated or SourceFormat.TabSeparated => SeparatedValues.Parse(piece, onInvalid),
                 _ => new ParsedPiece(XmlDocumentation.Parse(piece), piece.Skipped),
             };
         }

@@ -29,6 +29,8 @@ internal sealed class PieceReader(SourceOptions options, string textField, Inval
     {
         SourceFormat.PlainText => PlainText.Read(file, path, range),
         SourceFormat.JsonLines => JsonLines.Read(file, path, range, textField, onInvalid),
+        SourceFormat.CommaSeparated or SourceFormat.TabSeparated => SeparatedValues.Read(file, path, textField),
+        SourceFormat.Parquet => ParquetRows.Read(file, path, range, textField, onInvalid),
         _ => XmlDocumentation.Read(file, path),
     };
 

@@ -15,6 +15,15 @@ public enum SourceFormat
 
     /// <summary>XML documentation of an assembly; each type is a document (.xml).</summary>
     XmlDocumentation,
+
+    /// <summary>Each record is a document, in the column that a header names (.csv; separated by commas, or by semicolons where the header has no comma).</summary>
+    CommaSeparated,
+
+    /// <summary>The same with tabs (.tsv).</summary>
+    TabSeparated,
+
+    /// <summary>Each row is a document, in one column (.parquet).</summary>
+    Parquet,
 }
 
 /// <summary>How a file is compressed.</summary>
@@ -25,6 +34,9 @@ public enum SourceCompression
 
     /// <summary>gzip (.gz), of one or several members.</summary>
     Gzip,
+
+    /// <summary>Zstandard (.zst), of one or several frames.</summary>
+    Zstandard,
 }
 
 /// <summary>A file that documents are read from.</summary>
@@ -37,8 +49,8 @@ public enum SourceCompression
 public sealed record SourceFile(
     string Path, long Length, DateTime Modified, SourceFormat Format, SourceCompression Compression = SourceCompression.None, string? Identity = null)
 {
-    /// <summary>File endings that are read, without the optional <c>.gz</c>.</summary>
-    public const string KnownEndings = ".txt, .md, .jsonl (each also with .gz)";
+    /// <summary>File endings that are read.</summary>
+    public const string KnownEndings = ".txt, .md, .jsonl, .csv, .tsv, .xml (each also with .gz or .zst) or .parquet";
 
     /// <summary>Whether the file is compressed.</summary>
     public bool Compressed => Compression != SourceCompression.None;
@@ -46,9 +58,11 @@ public sealed record SourceFile(
     /// <summary>Format and compression by the name's ending, or null when it has none of the known endings.</summary>
     internal static (SourceFormat Format, SourceCompression Compression)? FormatOf(ReadOnlySpan<char> name)
     {
-        var compression = name.EndsWith(".gz", StringComparison.OrdinalIgnoreCase) ? SourceCompression.Gzip : SourceCompression.None;
+        var compression = name.EndsWith(".gz", StringComparison.OrdinalIgnoreCase) ? SourceCompression.Gzip
+            : name.EndsWith(".zst", StringComparison.OrdinalIgnoreCase) ? SourceCompression.Zstandard
+            : SourceCompression.None;
         Span<char> ending = stackalloc char[8];
-        var extension = System.IO.Path.GetExtension(compression == SourceCompression.Gzip ? name[..^3] : name);
+        var extension = System.IO.Path.GetExtension(compression == SourceCompression.None ? name : System.IO.Path.GetFileNameWithoutExtension(name));
         if (extension.Length > ending.Length)
         {
             return null;
@@ -59,6 +73,10 @@ public sealed record SourceFile(
         {
             ".txt" or ".md" => SourceFormat.PlainText,
             ".jsonl" => SourceFormat.JsonLines,
+            ".csv" => SourceFormat.CommaSeparated,
+            ".tsv" => SourceFormat.TabSeparated,
+            ".xml" => SourceFormat.XmlDocumentation,
+            ".parquet" when compression == SourceCompression.None => SourceFormat.Parquet,
             _ => null,
         };
         return format is null ? null : (format.Value, compression);

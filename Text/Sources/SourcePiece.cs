@@ -11,6 +11,9 @@ internal sealed record SourcePiece(SourceFile File, ReadOnlyMemory<byte> Bytes, 
     /// <summary>Documents that the reader had to take out of the file itself, instead of <see cref="Bytes"/>.</summary>
     public IReadOnlyList<RawDocument>? Documents { get; init; }
 
+    /// <summary>What the header of the piece's file says, where it has one.</summary>
+    public CsvHeader? Csv { get; init; }
+
     /// <summary>Records that the reader left out after this piece.</summary>
     public SkippedRecords Skipped { get; init; } = SkippedRecords.None;
 

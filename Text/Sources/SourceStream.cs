@@ -1,5 +1,5 @@
-using System.Buffers.Binary;
 using System.IO.Compression;
+using ZstdSharp;
 
 namespace LlmPipeline.Text.Sources;
 
@@ -9,6 +9,7 @@ internal sealed class SourceStream : Stream
     // Text shrinks to a third, repetitive JSON to a fiftieth; gzip can go to a thousandth.
     private const long MaxExpansion = 200;
     private const long FreeExpansionBytes = 64 << 20;
+    private const int BufferBytes = 1 << 17;
 
     private readonly SourceFile _file;
     private readonly FileStream _disk;
@@ -19,7 +20,12 @@ internal sealed class SourceStream : Stream
     {
         _file = file;
         _disk = disk;
-        _content = file.Compression == SourceCompression.Gzip ? new GZipStream(disk, CompressionMode.Decompress) : disk;
+        _content = file.Compression switch
+        {
+            SourceCompression.Gzip => new GZipStream(disk, CompressionMode.Decompress),
+            SourceCompression.Zstandard => new DecompressionStream(disk, BufferBytes),
+            _ => disk,
+        };
     }
 
     /// <summary>Bytes of the file on disk that were read.</summary>
@@ -78,16 +84,13 @@ internal sealed class SourceStream : Stream
                     $"'{_file.Path}' grows to more than {MaxExpansion} times its size when decompressed and was not read further than offset {_position}. Decompress it yourself if it is meant to.");
             }
 
-            if (read == 0 && buffer.Length > 0)
-            {
-                RequireWholeArchive();
-            }
-
             return read;
         }
-        catch (InvalidDataException exception)
+        catch (Exception exception) when (exception is InvalidDataException or ZstdException or EndOfStreamException)
         {
-            throw Damaged(exception.Message, exception);
+            throw new TextSourceException(TextSourceProblem.Invalid,
+                $"'{_file.Path}' is not a whole {(_file.Compression == SourceCompression.Gzip ? "gzip" : "zstd")} file: {exception.Message} "
+                + $"It was good up to offset {_position} of what it holds. Copy or compress it again.", exception);
         }
     }
 
@@ -96,7 +99,17 @@ internal sealed class SourceStream : Stream
 
     public override int Read(byte[] buffer, int offset, int count) => Read(buffer.AsSpan(offset, count));
 
-    public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
+    // At once: readers of formats that only know asynchronous streams then never wait on the thread pool.
+    public override ValueTask<int> ReadAsync(Memory<byte> buffer, CancellationToken cancellationToken = default) => new(Read(buffer.Span));
+
+    public override Task<int> ReadAsync(byte[] buffer, int offset, int count, CancellationToken cancellationToken) => Task.FromResult(Read(buffer.AsSpan(offset, count)));
+
+    public override long Seek(long offset, SeekOrigin origin) => Position = offset + origin switch
+    {
+        SeekOrigin.Begin => 0,
+        SeekOrigin.Current => Position,
+        _ => Length,
+    };
 
     public override void SetLength(long value) => throw new NotSupportedException();
 
@@ -112,24 +125,4 @@ internal sealed class SourceStream : Stream
         _disk.Dispose();
         base.Dispose(disposing);
     }
-
-    // GZipStream takes the end of a truncated file for the end of the data. The last four bytes of an archive are the length of its
-    // last member, which cannot be more than that of all members.
-    private void RequireWholeArchive()
-    {
-        if (_file.Compression != SourceCompression.Gzip || _position > uint.MaxValue)
-        {
-            return;
-        }
-
-        Span<byte> trailer = stackalloc byte[4];
-        _disk.Position = Math.Max(0, _disk.Length - 4);
-        if (_disk.ReadAtLeast(trailer, 4, throwOnEndOfStream: false) < 4 || BinaryPrimitives.ReadUInt32LittleEndian(trailer) > _position)
-        {
-            throw Damaged("it ends too early.");
-        }
-    }
-
-    private TextSourceException Damaged(string what, Exception? inner = null) => new(TextSourceProblem.Invalid,
-        $"'{_file.Path}' is not a whole gzip file: {what} Its first {_position} bytes, decompressed, are good. Copy or compress it again.", inner);
 }

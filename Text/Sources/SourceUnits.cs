@@ -75,7 +75,7 @@ public static class SourceUnits
     private static long? StepOf(SourceFile file, long unitBytes) => (file.Format, file.Compression) switch
     {
         (SourceFormat.PlainText, SourceCompression.None) when file.Length > TextCut.MaxBytes => Math.Max(1, unitBytes / TextCut.StepBytes) * TextCut.StepBytes,
-        (SourceFormat.JsonLines, SourceCompression.None) => unitBytes,
+        (SourceFormat.JsonLines or SourceFormat.Parquet, SourceCompression.None) => unitBytes,
         _ => null,
     };
 

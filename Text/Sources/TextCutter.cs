@@ -42,7 +42,7 @@ internal sealed class TextCutter(long firstStep = 0, long lengthHint = 0)
     {
         if (_bytes.Length - _count < bytes.Length)
         {
-            Array.Resize(ref _bytes, Math.Max(_count + bytes.Length, (int)Math.Min(Capacity, _bytes.Length * 2L)));
+            Array.Resize(ref _bytes, Math.Max(_count + bytes.Length, Math.Min(_bytes.Length * 2, _bytes.Length + (2 << 20))));
         }
 
         bytes.CopyTo(_bytes.AsSpan(_count));

@@ -55,10 +55,10 @@ public sealed class SourceFilesTests : IDisposable
     [InlineData("missing", "does not exist")]
     [InlineData("missing/*.txt", "does not exist")]
     [InlineData("*.jsonl", "names no file that ends in .txt, .md, .jsonl")]
-    [InlineData("data.csv", "is not of a known format")]
+    [InlineData("data.pdf", "is not of a known format")]
     public void SourceThatNamesNothingReadableSaysSo(string source, string message)
     {
-        _folder.Write("data.csv", "x");
+        _folder.Write("data.pdf", "x");
         var exception = Assert.Throws<TextSourceException>(() => Find([Path.Combine(_folder.Path, source)]));
         Assert.Equal(TextSourceProblem.NotFound, exception.Problem);
         Assert.Contains(message, exception.Message, StringComparison.Ordinal);
