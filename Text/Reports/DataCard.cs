@@ -90,8 +90,8 @@ public sealed record CardSplit(string Split, long Documents, long Tokens, long B
 public sealed record CardDuplicates(long Exact, long Near, bool ExactRemoved, string NearMode, double Threshold)
 {
     /// <summary>What was found under some options.</summary>
-    public static CardDuplicates Of(DuplicateVerdicts verdicts, DuplicateOptions options) => new(
-        verdicts.ExactDuplicates, verdicts.NearDuplicates, options.Exact, JsonNamingPolicy.SnakeCaseLower.ConvertName(options.Near.ToString()), options.Threshold);
+    public static CardDuplicates Of(long exact, long near, DuplicateOptions options) =>
+        new(exact, near, options.Exact, JsonNamingPolicy.SnakeCaseLower.ConvertName(options.Near.ToString()), options.Threshold);
 }
 
 /// <summary>Records that could not be read.</summary>
