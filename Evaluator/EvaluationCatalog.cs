@@ -9,6 +9,7 @@ using Grpc.Core;
 using LlmPipeline.Evaluations.V1;
 using LlmPipeline.ServiceDefaults;
 using LlmPipeline.Storage;
+using LlmPipeline.Text.NGrams;
 
 namespace LlmPipeline.Evaluator;
 
@@ -120,7 +121,7 @@ internal sealed partial class EvaluationCatalog(IBlobStore store, EvaluatorTelem
         Require(resolved.Split is "validation" or "test" or "train", "split", $"is '{resolved.Split}'; it has to be one of validation, test, train");
         Require(resolved.BleuSamples is >= 0 and <= 100_000, "bleu_samples", $"is {resolved.BleuSamples}; it has to be from 0 to 100000");
         Require(resolved.BleuTokens is >= 1 and <= 65_536, "bleu_tokens", $"is {resolved.BleuTokens}; it has to be from 1 to 65536");
-        Require(resolved.NgramOrder is >= 0 and <= 16, "ngram_order", $"is {resolved.NgramOrder}; it has to be from 0 to 16");
+        Require(resolved.NgramOrder is >= 0 and <= NgramOptions.MaxOrder, "ngram_order", $"is {resolved.NgramOrder}; it has to be from 0 to {NgramOptions.MaxOrder}");
         ResourceName.IdOf(resolved.Dataset, "datasets");
         resolved.Model = await ResolveModelAsync(resolved.Model, cancellationToken);
 

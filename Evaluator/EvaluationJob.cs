@@ -10,7 +10,7 @@ using Microsoft.Extensions.Options;
 
 namespace LlmPipeline.Evaluator;
 
-/// <summary>Does one evaluation: the network, then the n-gram model on the same tokens.</summary>
+/// <summary>Does one evaluation: the model, then the n-gram baseline on the same tokens.</summary>
 internal sealed partial class EvaluationJob(
     IBlobStore store, EvaluationCatalog catalog, EvaluatorTelemetry telemetry, IOptions<EvaluatorOptions> options, ILogger<EvaluationJob> logger)
 {
@@ -64,7 +64,6 @@ internal sealed partial class EvaluationJob(
             () => Measure(spec, folder, dataset, split, progress, cancellationToken), cancellationToken, TaskCreationOptions.LongRunning, TaskScheduler.Default);
         result.Name = evaluation.Name;
         result.Split = spec.Split;
-        result.NgramOrder = spec.NgramOrder;
         return result;
     }
 
@@ -72,42 +71,46 @@ internal sealed partial class EvaluationJob(
     {
         var result = new EvaluationResult();
         HeldOutTexts texts;
+        bool isBaseline;
         using (var model = Load(spec, folder, dataset.Tokenizer))
         {
-            // Prompt and continuation have to fit the context.
-            texts = HeldOutTexts.Take(split, spec.BleuSamples, Math.Min(spec.BleuTokens, model.Config.Context / 2));
-            using (telemetry.StartPhase("network loss"))
+            // Prompt and continuation have to fit what a generation can hold.
+            texts = HeldOutTexts.Take(split, spec.BleuSamples, Math.Min(spec.BleuTokens, (model.MaxPositions ?? int.MaxValue) / 2));
+            using (telemetry.StartPhase("model loss"))
             {
                 var start = Stopwatch.GetTimestamp();
-                result.Model = SplitLoss.OfNetwork(model, split, progress.Network, cancellationToken);
+                result.Model = SplitLoss.Of(model, split, progress.Model, cancellationToken);
                 result.TokensPerSecond = result.Model.TokenCount / Stopwatch.GetElapsedTime(start).TotalSeconds;
                 telemetry.Predicted(result.Model.TokenCount);
             }
 
             if (texts.Count > 0)
             {
-                using var phase = telemetry.StartPhase("network bleu");
-                result.Model.Bleu = texts.BleuOf(model, dataset.Tokenizer, progress.NetworkBleu, cancellationToken);
+                using var phase = telemetry.StartPhase("model bleu");
+                result.Model.Bleu = texts.BleuOf(model, dataset.Tokenizer, progress.ModelBleu, cancellationToken);
             }
+
+            isBaseline = NgramBaseline.Is(model, dataset, spec.NgramOrder);
         }
 
-        if (spec.NgramOrder > 0)
+        if (spec.NgramOrder > 0 && !isBaseline)
         {
             result.Ngram = NgramBaseline.Measure(dataset, split, spec.NgramOrder, texts, telemetry, progress, cancellationToken);
+            result.NgramOrder = spec.NgramOrder;
         }
 
         return result;
     }
 
-    private LanguageModel Load(EvaluationRequestSpec spec, string folder, ITokenizer tokenizer)
+    private ITokenModel Load(EvaluationRequestSpec spec, string folder, ITokenizer tokenizer)
     {
         var model = ModelDirectory.Load(folder, TorchRuntime.ResolveDevice(options.Value.Device));
-        if (model.Config.VocabularySize == tokenizer.VocabularySize)
+        if (model.VocabularySize == tokenizer.VocabularySize)
         {
             return model;
         }
 
-        var size = model.Config.VocabularySize;
+        var size = model.VocabularySize;
         model.Dispose();
         throw new EvaluationException(ErrorReasons.TokenizerMismatch,
             $"'{spec.Model}' has {size} ids in config.json, and its tokenizer has {tokenizer.VocabularySize}. Publish or train the model with its own tokenizer.");

@@ -15,7 +15,7 @@ public static class Generation
     /// </remarks>
     /// <exception cref="ArgumentException">An option is out of range, or an id is not of the vocabulary.</exception>
     /// <exception cref="OperationCanceledException">The generation was cancelled.</exception>
-    public static IEnumerable<int> Generate(LanguageModel model, IReadOnlyList<int> prompt, int maxTokens, SamplingOptions options, CancellationToken cancellationToken = default)
+    public static IEnumerable<int> Generate(ITokenModel model, IReadOnlyList<int> prompt, int maxTokens, SamplingOptions options, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(prompt);
@@ -27,7 +27,7 @@ public static class Generation
 
     /// <summary>Continues prompts of equal length greedily, all by exactly <paramref name="tokens"/> ids; prompt and continuation fit the context.</summary>
     /// <exception cref="ArgumentException">The prompts are empty or of different length, or do not fit the context with their continuation.</exception>
-    public static int[][] GenerateGreedy(LanguageModel model, IReadOnlyList<int[]> prompts, int tokens, CancellationToken cancellationToken = default)
+    public static int[][] GenerateGreedy(ITokenModel model, IReadOnlyList<int[]> prompts, int tokens, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(prompts);
@@ -38,12 +38,12 @@ public static class Generation
         }
 
         var length = prompts[0].Length;
-        if (length == 0 || prompts.Any(p => p.Length != length) || length + tokens > model.Config.Context)
+        if (length == 0 || prompts.Any(p => p.Length != length) || length + tokens > model.MaxPositions)
         {
-            throw new ArgumentException($"Prompts must have one length, at least 1 and with {tokens} more ids at most the context of {model.Config.Context}; the first has {length}.", nameof(prompts));
+            throw new ArgumentException($"Prompts must have one length, at least 1 and with {tokens} more ids at most the context of {model.MaxPositions}; the first has {length}.", nameof(prompts));
         }
 
-        int batch = prompts.Count, vocabulary = model.Config.VocabularySize;
+        int batch = prompts.Count, vocabulary = model.VocabularySize;
         var continuations = prompts.Select(_ => new int[tokens]).ToArray();
         var logits_BV = new float[checked(batch * vocabulary)];
         int[] next = [.. prompts.SelectMany(p => p)];
@@ -62,11 +62,11 @@ public static class Generation
         return continuations;
     }
 
-    private static IEnumerable<int> Continue(LanguageModel model, IReadOnlyList<int> prompt, int maxTokens, SamplingOptions options, CancellationToken cancellationToken)
+    private static IEnumerable<int> Continue(ITokenModel model, IReadOnlyList<int> prompt, int maxTokens, SamplingOptions options, CancellationToken cancellationToken)
     {
-        var (context, endOfText) = (model.Config.Context, model.Config.EndOfTextId);
+        var (context, endOfText) = (model.MaxPositions ?? int.MaxValue, model.EndOfTextId);
         var window = prompt.Count == 0 ? [endOfText] : prompt.Skip(prompt.Count - context).ToList();
-        var logits = new float[model.Config.VocabularySize];
+        var logits = new float[model.VocabularySize];
         var state = model.BeginGeneration(1);
         try
         {

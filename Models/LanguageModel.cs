@@ -5,13 +5,28 @@ namespace LlmPipeline.Models;
 // B = batch, T = time, V = vocabulary
 
 /// <summary>An autoregressive network: token ids in, next-token logits out. Not safe for use from two threads at once.</summary>
-public abstract class LanguageModel : IDisposable
+public abstract class LanguageModel : ITokenModel
 {
     /// <summary>A target that is not predicted: it adds nothing to loss, gradient and counts.</summary>
     public const int IgnoredTarget = -100;
 
     /// <summary>Sizes of the network.</summary>
     public abstract ModelConfig Config { get; }
+
+    /// <inheritdoc/>
+    public int VocabularySize => Config.VocabularySize;
+
+    /// <inheritdoc/>
+    public int EndOfTextId => Config.EndOfTextId;
+
+    /// <inheritdoc/>
+    public int Context => Config.Context;
+
+    /// <inheritdoc/>
+    public int? MaxPositions => Config.Context;
+
+    /// <inheritdoc/>
+    public long ParameterCount => Parameters.ParameterCount;
 
     /// <summary>All trainable numbers, in one flat buffer.</summary>
     public abstract FlatParameters Parameters { get; }
@@ -74,24 +89,8 @@ public abstract class LanguageModel : IDisposable
     /// <exception cref="ArgumentException">The lengths do not fit, or an id is not of the vocabulary.</exception>
     public abstract void EvaluateSequences(ReadOnlySpan<int> inputs_BT, ReadOnlySpan<int> targets_BT, int batch, Span<double> lossSums_B, Span<long> correctCounts_B);
 
-    /// <summary>Begins a generation of <paramref name="batch"/> sequences with a key-value cache.</summary>
-    public abstract IncrementalState BeginGeneration(int batch);
-
     /// <inheritdoc/>
-    public abstract void Dispose();
-}
-
-/// <summary>The cache of a generation. Positions beyond the context length are the caller's to avoid: begin again with the newest ids.</summary>
-public abstract class IncrementalState : IDisposable
-{
-    /// <summary>Positions held.</summary>
-    public abstract int Length { get; }
-
-    /// <summary>Appends T ids to each sequence and returns the logits after the last of them.</summary>
-    /// <param name="ids_BT">Row by row; every sequence gets as many.</param>
-    /// <param name="logits_BV">Receives the logits, row by row.</param>
-    /// <exception cref="ArgumentException">The lengths do not fit, an id is not of the vocabulary, or the context is full.</exception>
-    public abstract void Append(ReadOnlySpan<int> ids_BT, Span<float> logits_BV);
+    public abstract IncrementalState BeginGeneration(int batch);
 
     /// <inheritdoc/>
     public abstract void Dispose();

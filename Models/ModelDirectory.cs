@@ -1,20 +1,35 @@
+using System.Text.Json.Nodes;
 using LlmPipeline.Storage;
 using TorchSharp;
 
 namespace LlmPipeline.Models;
 
-/// <summary>Model directories in the Hugging Face layout: <c>config.json</c>, <c>model.safetensors</c>, <c>tokenizer.json</c>, <c>generation_config.json</c>.</summary>
+/// <summary>What a model directory holds, told without loading it.</summary>
+/// <param name="Architecture"><c>model_type</c>: "gpt2" or "ngram".</param>
+/// <param name="VocabularySize">Number of ids.</param>
+/// <param name="Context">Most tokens that a prediction can depend on.</param>
+/// <param name="ParameterCount">Number of parameters; n-grams of an n-gram model.</param>
+/// <param name="Files">The files that make the model.</param>
+public sealed record ModelDescription(string Architecture, int VocabularySize, int Context, long ParameterCount, IReadOnlyList<string> Files);
+
+/// <summary>
+/// Model directories in the Hugging Face layout: <c>config.json</c>, <c>model.safetensors</c>, <c>tokenizer.json</c>,
+/// <c>generation_config.json</c>. An n-gram model has <c>ngrams.bin</c> instead of weights.
+/// </summary>
 /// <remarks>
 /// A network without biases is written with biases of 0 and <c>"bias": false</c> in <c>config.json</c>: any GPT-2 loads and
 /// computes the same, and this project leaves them out again.
 /// </remarks>
 public static class ModelDirectory
 {
-    /// <summary>File with the sizes of the network.</summary>
+    /// <summary>File that says what the model is.</summary>
     public const string ConfigFile = "config.json";
 
-    /// <summary>File with the weights.</summary>
+    /// <summary>File with the weights of a network.</summary>
     public const string WeightsFile = "model.safetensors";
+
+    /// <summary>File with the counts of an n-gram model.</summary>
+    public const string NgramsFile = "ngrams.bin";
 
     /// <summary>File with the tokenizer.</summary>
     public const string TokenizerFile = "tokenizer.json";
@@ -23,19 +38,35 @@ public static class ModelDirectory
     public const string GenerationConfigFile = "generation_config.json";
 
     /// <summary>Writes the four files through a directory writer; the caller may add files and commits.</summary>
-    public static async Task WriteAsync(DirectoryWriter directory, LanguageModel model, string tokenizerJson, CancellationToken cancellationToken = default)
+    public static async Task WriteAsync(DirectoryWriter directory, ITokenModel model, string tokenizerJson, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(directory);
         ArgumentNullException.ThrowIfNull(model);
-        await directory.WriteTextAsync(ConfigFile, GptConfigJson.Write(model.Config), cancellationToken).ConfigureAwait(false);
-        await directory.WriteAsync(WeightsFile, (stream, token) => GptWeights.WriteAsync(stream, model, token), cancellationToken).ConfigureAwait(false);
+        var (config, file, write) = model switch
+        {
+            LanguageModel network => (GptConfigJson.Write(network.Config), WeightsFile, (Func<Stream, CancellationToken, Task>)((stream, token) => GptWeights.WriteAsync(stream, network, token))),
+            NgramTokenModel ngrams => (NgramConfigJson.Write(ngrams), NgramsFile, (stream, token) => Task.Run(() => ngrams.Ngrams.Counts.Write(stream, token), token)),
+            _ => throw new ArgumentException($"{model.GetType().Name} has no file format.", nameof(model)),
+        };
+        await directory.WriteTextAsync(ConfigFile, config, cancellationToken).ConfigureAwait(false);
+        await directory.WriteAsync(file, write, cancellationToken).ConfigureAwait(false);
         await directory.WriteTextAsync(TokenizerFile, tokenizerJson, cancellationToken).ConfigureAwait(false);
-        await directory.WriteTextAsync(GenerationConfigFile, GptConfigJson.WriteGeneration(model.Config), cancellationToken).ConfigureAwait(false);
+        await directory.WriteTextAsync(GenerationConfigFile, GenerationConfig(model), cancellationToken).ConfigureAwait(false);
     }
 
     /// <summary>Loads a model from a local folder, written by this project or by another implementation of the same layout.</summary>
+    /// <param name="folder">The folder.</param>
+    /// <param name="device">Where a network is to compute.</param>
+    /// <exception cref="InvalidDataException">A file is missing or wrong; the message names file, tensor or place, and what was expected.</exception>
+    public static ITokenModel Load(string folder, torch.Device device)
+    {
+        var keys = Config(folder);
+        return IsNgram(keys) ? NgramConfigJson.Read(keys).ReadModel(Existing(folder, NgramsFile)) : LoadNetwork(folder, device);
+    }
+
+    /// <summary>Loads a network from a local folder.</summary>
     /// <exception cref="InvalidDataException">A file is missing or wrong; the message names file, tensor and what was expected.</exception>
-    public static LanguageModel Load(string folder, torch.Device device)
+    public static LanguageModel LoadNetwork(string folder, torch.Device device)
     {
         var config = ReadConfig(folder);
         using var weights = GptWeights.Open(Existing(folder, WeightsFile), config);
@@ -52,7 +83,7 @@ public static class ModelDirectory
         }
     }
 
-    /// <summary>Replaces a model's weights by those in a folder, read as <see cref="Load"/> does.</summary>
+    /// <summary>Replaces a network's weights by those in a folder, read as <see cref="LoadNetwork"/> does.</summary>
     /// <exception cref="InvalidDataException">The file is wrong or of another config; the message names file, tensor and what was expected.</exception>
     public static void LoadWeights(string folder, LanguageModel model)
     {
@@ -63,15 +94,53 @@ public static class ModelDirectory
 
     /// <summary>Reads the sizes of the network in a local folder.</summary>
     /// <exception cref="InvalidDataException">The file is missing or wrong; the message names file and key.</exception>
-    public static ModelConfig ReadConfig(string folder)
+    public static ModelConfig ReadConfig(string folder) => GptConfigJson.Read(Config(folder));
+
+    /// <summary>Says what is in a local folder, without loading it.</summary>
+    /// <exception cref="InvalidDataException">A file is missing or wrong; the message names file and key.</exception>
+    public static ModelDescription Describe(string folder)
     {
-        var path = Existing(folder, ConfigFile);
-        return GptConfigJson.Read(File.ReadAllText(path), path);
+        var keys = Config(folder);
+        if (IsNgram(keys))
+        {
+            var ngrams = NgramConfigJson.Read(keys);
+            return new ModelDescription(NgramTokenModel.Architecture, ngrams.VocabularySize, ngrams.Options.Order - 1, ngrams.NgramCount,
+                [ConfigFile, NgramsFile, TokenizerFile, GenerationConfigFile]);
+        }
+
+        var config = GptConfigJson.Read(keys);
+        return new ModelDescription(config.Architecture, config.VocabularySize, config.Context, CountParameters(folder, config),
+            [ConfigFile, WeightsFile, TokenizerFile, GenerationConfigFile]);
     }
+
+    private static bool IsNgram(ConfigKeys keys) => keys.Text(ConfigKeys.ModelType, "") == NgramTokenModel.Architecture;
+
+    private static ConfigKeys Config(string folder) => ConfigKeys.Read(Existing(folder, ConfigFile));
+
+    /// <summary>Elements of all tensors; biases of 0 that are there for other readers only do not count.</summary>
+    private static long CountParameters(string folder, ModelConfig config)
+    {
+        using var weights = SafetensorsFile.Open(Existing(folder, WeightsFile));
+        return weights.Tensors
+            .Where(t => config.Bias || !t.Key.EndsWith(".bias", StringComparison.Ordinal))
+            .Sum(t => t.Value.Shape.Aggregate(1L, (product, size) => product * size));
+    }
+
+    private static string GenerationConfig(ITokenModel model) => new JsonObject
+    {
+        ["_from_model_config"] = true,
+        ["bos_token_id"] = model.EndOfTextId,
+        ["eos_token_id"] = model.EndOfTextId,
+        ["pad_token_id"] = model.EndOfTextId,
+        ["do_sample"] = true,
+        ["temperature"] = 1.0,
+        ["top_k"] = 0,
+        ["top_p"] = 1.0,
+    }.ToJsonString(ConfigKeys.Indented) + "\n";
 
     private static string Existing(string folder, string file)
     {
         var path = Path.Combine(folder, file);
-        return File.Exists(path) ? path : throw new InvalidDataException($"'{path}' is missing: a model directory has {ConfigFile} and {WeightsFile}, in one file.");
+        return File.Exists(path) ? path : throw new InvalidDataException($"'{path}' is missing: a model directory has {ConfigFile} and {WeightsFile}, in one file, or {NgramsFile}.");
     }
 }

@@ -5,7 +5,7 @@ using Spectre.Console;
 
 namespace LlmPipeline.Cli.Following;
 
-/// <summary>What came of a run or an evaluation: the network, and the n-gram model beside it.</summary>
+/// <summary>What came of a run or an evaluation: the model, and the n-gram model beside it.</summary>
 internal static class ResultTable
 {
     /// <summary>The figures of a finished run, and where its model lies.</summary>
@@ -15,7 +15,8 @@ internal static class ResultTable
         if (run.Evaluation is { } result)
         {
             var trained = run.Progress is { TrainSeconds: > 0 } progress ? progress.TokenCount / progress.TrainSeconds : (double?)null;
-            Write(session, result, trained);
+            var ngram = run.Spec?.Model?.Ngram;
+            Write(session, result, ngram is null ? "network" : FormattableString.Invariant($"{ngram.Smoothing} {ngram.Order}-gram"), trained);
         }
 
         session.WriteLine($"Run          {run.Name}");
@@ -43,12 +44,13 @@ internal static class ResultTable
     /// <summary>The figures of an evaluation.</summary>
     /// <param name="session">Where to.</param>
     /// <param name="result">The figures.</param>
+    /// <param name="model">What the model is.</param>
     /// <param name="trainingTokensPerSecond">Speed of the training, where there was one.</param>
-    public static void Write(Session session, EvaluationResult result, double? trainingTokensPerSecond = null)
+    public static void Write(Session session, EvaluationResult result, string model = "model", double? trainingTokensPerSecond = null)
     {
         var table = new Table { Border = session.Environment.IsTerminal ? TableBorder.Rounded : TableBorder.Ascii };
         table.AddColumn($"{Markup.Escape(result.Split)} split");
-        table.AddColumn(new TableColumn("network").RightAligned());
+        table.AddColumn(new TableColumn(Markup.Escape(model)).RightAligned());
         var ngram = result.Ngram;
         if (ngram is not null)
         {
@@ -57,6 +59,11 @@ internal static class ResultTable
 
         Row("loss (nats/token)", q => Figure(q.Loss, "F4"));
         Row("perplexity", q => Figure(q.Perplexity, "N2"));
+        if (result.Model?.ImpossibleCount > 0)
+        {
+            Row("tokens of probability 0", q => Figure(q.ImpossibleCount, "N0"));
+        }
+
         Row("bits per byte", q => Figure(q.BitsPerByte, "F4"));
         Row("next-token accuracy", q => Figure(q.Accuracy * 100, "F2") + " %");
         if (result.Model?.HasBleu == true || ngram?.HasBleu == true)

@@ -1,6 +1,5 @@
 using LlmPipeline.Models;
 using LlmPipeline.Text;
-using LlmPipeline.Text.NGrams;
 
 namespace LlmPipeline.Evaluator.Measuring;
 
@@ -36,33 +35,14 @@ internal sealed class HeldOutTexts
         return new HeldOutTexts(prompts, references, tokens);
     }
 
-    /// <summary>Corpus BLEU (13a) of a network's greedy continuations, 0 to 100.</summary>
-    public double BleuOf(LanguageModel model, ITokenizer tokenizer, Action<double>? progress, CancellationToken cancellationToken)
+    /// <summary>Corpus BLEU (13a) of a model's greedy continuations, 0 to 100.</summary>
+    public double BleuOf(ITokenModel model, ITokenizer tokenizer, Action<double>? progress, CancellationToken cancellationToken)
     {
         var continuations = new List<int[]>(Count);
         foreach (var prompts in _prompts.Chunk(Batch))
         {
             continuations.AddRange(Generation.GenerateGreedy(model, prompts, _tokens, cancellationToken));
             progress?.Invoke((double)continuations.Count / Count);
-        }
-
-        return Bleu(continuations, tokenizer);
-    }
-
-    /// <summary>Corpus BLEU (13a) of an n-gram model's greedy continuations, 0 to 100.</summary>
-    public double BleuOf(KneserNeyModel model, ITokenizer tokenizer, CancellationToken cancellationToken)
-    {
-        var continuations = new List<int[]>(Count);
-        foreach (var prompt in _prompts)
-        {
-            cancellationToken.ThrowIfCancellationRequested();
-            List<int> ids = [.. prompt];
-            for (var t = 0; t < _tokens; t++)
-            {
-                ids.Add(model.MostLikely(System.Runtime.InteropServices.CollectionsMarshal.AsSpan(ids)));
-            }
-
-            continuations.Add([.. ids.Skip(prompt.Length)]);
         }
 
         return Bleu(continuations, tokenizer);

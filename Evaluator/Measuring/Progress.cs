@@ -16,17 +16,17 @@ internal sealed class Progress
     {
         (_catalog, _id) = (catalog, id);
         // About how the time divides between the phases; those that are left out take none.
-        double network = 10, bleu = spec.BleuSamples > 0 ? 1 : 0, train = spec.NgramOrder > 0 ? 2 : 0, measure = spec.NgramOrder > 0 ? 3 : 0;
-        var total = network + bleu + train + measure;
-        Network = share => Report(network * share / total);
-        NetworkBleu = share => Report((network + (bleu * share)) / total);
-        NgramTraining = share => Report((network + bleu + (train * share)) / total);
-        Ngram = share => Report((network + bleu + train + (measure * share)) / total);
+        double model = 10, bleu = spec.BleuSamples > 0 ? 1 : 0, train = spec.NgramOrder > 0 ? 2 : 0, measure = spec.NgramOrder > 0 ? 3 : 0;
+        var total = model + bleu + train + measure;
+        Model = share => Report(model * share / total);
+        ModelBleu = share => Report((model + (bleu * share)) / total);
+        NgramTraining = share => Report((model + bleu + (train * share)) / total);
+        Ngram = share => Report((model + bleu + train + (measure * share)) / total);
     }
 
-    public Action<double> Network { get; }
+    public Action<double> Model { get; }
 
-    public Action<double> NetworkBleu { get; }
+    public Action<double> ModelBleu { get; }
 
     public Action<double> NgramTraining { get; }
 

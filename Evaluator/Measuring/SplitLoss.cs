@@ -2,6 +2,7 @@ using LlmPipeline.Evaluations.V1;
 using LlmPipeline.Models;
 using LlmPipeline.ServiceDefaults;
 using LlmPipeline.Text;
+using LlmPipeline.Text.NGrams;
 
 namespace LlmPipeline.Evaluator.Measuring;
 
@@ -10,6 +11,24 @@ namespace LlmPipeline.Evaluator.Measuring;
 /// <summary>Loss and accuracy over a whole split.</summary>
 internal static class SplitLoss
 {
+    /// <summary>Measures any model.</summary>
+    public static ModelQuality Of(ITokenModel model, TokenSplit split, Action<double>? progress, CancellationToken cancellationToken) => model switch
+    {
+        LanguageModel network => OfNetwork(network, split, progress, cancellationToken),
+        NgramTokenModel ngrams => OfNgrams(ngrams.Ngrams, split, progress, cancellationToken),
+        _ => throw new ArgumentException($"{model.GetType().Name} cannot be measured.", nameof(model)),
+    };
+
+    /// <summary>Measures an n-gram model over every id of a split but the first. The loss is infinite where the model gives an id no probability.</summary>
+    public static ModelQuality OfNgrams(NgramModel model, TokenSplit split, Action<double>? progress, CancellationToken cancellationToken)
+    {
+        RequirePredictions(split);
+        var measured = NgramMeasurement.Of(model, split, progress: progress, cancellationToken: cancellationToken);
+        var quality = Quality(split, measured.LossSum, measured.CorrectCount);
+        quality.ImpossibleCount = measured.ImpossibleCount;
+        return quality;
+    }
+
     /// <summary>
     /// Measures a network: windows of T + 1 ids with stride T, the last one as long as what is left, so that every id but the
     /// first is predicted once. Sums are float64, per sequence, added in order: the result does not depend on the batch size.
@@ -67,7 +86,7 @@ internal static class SplitLoss
     /// <param name="split">The tokens.</param>
     /// <param name="lossSum">Nats over all predictions.</param>
     /// <param name="correctCount">Right predictions.</param>
-    public static ModelQuality Quality(TokenSplit split, double lossSum, long correctCount)
+    private static ModelQuality Quality(TokenSplit split, double lossSum, long correctCount)
     {
         var predictions = split.TokenCount - 1;
         var loss = lossSum / predictions;
@@ -82,7 +101,7 @@ internal static class SplitLoss
     }
 
     /// <exception cref="EvaluationException">The split has nothing to predict.</exception>
-    public static void RequirePredictions(TokenSplit split)
+    private static void RequirePredictions(TokenSplit split)
     {
         if (split.TokenCount < 2)
         {

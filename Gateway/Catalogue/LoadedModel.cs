@@ -4,14 +4,14 @@ using LlmPipeline.Text;
 namespace LlmPipeline.Gateway.Catalogue;
 
 /// <summary>A model in memory, shared by reference count: it goes when the catalogue and the last generation let go of it.</summary>
-internal sealed class LoadedModel(ModelVersion version, LanguageModel model, ITokenizer tokenizer)
+internal sealed class LoadedModel(ModelVersion version, ITokenModel model, ITokenizer tokenizer)
 {
     private int _references = 1;
 
     public ModelVersion Version { get; } = version;
 
     /// <summary>Used by the engine's thread alone.</summary>
-    public LanguageModel Model { get; } = model;
+    public ITokenModel Model { get; } = model;
 
     public ITokenizer Tokenizer { get; } = tokenizer;
 

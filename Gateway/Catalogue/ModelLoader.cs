@@ -7,7 +7,7 @@ using Microsoft.Extensions.Options;
 
 namespace LlmPipeline.Gateway.Catalogue;
 
-/// <summary>Brings a version into memory: every file verified, the network run once, so that the first request finds it warm.</summary>
+/// <summary>Brings a version into memory: every file verified, the model run once, so that the first request finds it warm.</summary>
 internal sealed class ModelLoader(IBlobStore store, IOptions<GatewayOptions> options)
 {
     /// <summary>Loads a version; the span of its first load belongs to the trace of the run that made it.</summary>
@@ -36,19 +36,18 @@ internal sealed class ModelLoader(IBlobStore store, IOptions<GatewayOptions> opt
         var model = ModelDirectory.Load(folder, TorchRuntime.ResolveDevice(options.Value.Device));
         try
         {
-            var config = model.Config;
-            if (config.VocabularySize != tokenizer.VocabularySize)
+            if (model.VocabularySize != tokenizer.VocabularySize)
             {
                 throw new InvalidDataException(
-                    $"{version.Name}: config.json has {config.VocabularySize} ids, tokenizer.json {tokenizer.VocabularySize}. Publish the model with its own tokenizer.");
+                    $"{version.Name}: config.json has {model.VocabularySize} ids, tokenizer.json {tokenizer.VocabularySize}. Publish the model with its own tokenizer.");
             }
 
             using (var state = model.BeginGeneration(1))
             {
-                state.Append([config.EndOfTextId], new float[config.VocabularySize]);
+                state.Append([model.EndOfTextId], new float[model.VocabularySize]);
             }
 
-            return new LoadedModel(version with { Context = config.Context, ParameterCount = model.Parameters.ParameterCount }, model, tokenizer);
+            return new LoadedModel(version with { Context = model.Context, ParameterCount = model.ParameterCount }, model, tokenizer);
         }
         catch
         {

@@ -1,108 +1,98 @@
 namespace LlmPipeline.Text.NGrams;
 
 /// <summary>
-/// All n-grams of a text as the nodes of a trie: a node is its parent (the n-gram without its last id) and that id. One hash
-/// table of 12 bytes an entry holds the edges; node 0 is the empty n-gram.
+/// The n-grams of a text as a sorted trie in flat arrays. Node 0 is the empty n-gram; then come all 1-grams, all 2-grams, ...,
+/// each order sorted by ids. A node is its parent (the n-gram without its last id) and that last id; its children stand
+/// together. The suffix of a node is the n-gram without its first id: in a text, the shorter context.
 /// </summary>
 internal sealed class NgramTrie
 {
-    private ulong[] _keys = new ulong[1 << 16];
-    private int[] _nodes = new int[1 << 16];
+    private readonly int[] _ofId;
+
+    /// <summary>Takes the arrays over and finds the suffixes.</summary>
+    /// <param name="vocabularySize">Number of ids.</param>
+    /// <param name="orderStart">First node of each order from 0 on, and the number of nodes.</param>
+    /// <param name="ids">Last id of each node.</param>
+    /// <param name="firstChild">First child of each node below the longest order, and the number of nodes.</param>
+    /// <param name="cancellationToken">Ends the search.</param>
+    /// <exception cref="InvalidDataException">An n-gram is there without its ending, which no text gives.</exception>
+    public NgramTrie(int vocabularySize, int[] orderStart, int[] ids, int[] firstChild, CancellationToken cancellationToken)
+    {
+        (VocabularySize, OrderStart, Ids, FirstChild) = (vocabularySize, orderStart, ids, firstChild);
+        Suffixes = new int[Count];
+        _ofId = new int[vocabularySize];
+        Array.Fill(_ofId, -1);
+        for (var node = 1; node < orderStart[2]; node++)
+        {
+            _ofId[ids[node]] = node;
+        }
+
+        for (var order = 2; order <= Order; order++)
+        {
+            ParallelRanges.Run(orderStart[order - 1], orderStart[order], FindSuffixes, cancellationToken);
+        }
+    }
+
+    /// <summary>Number of ids.</summary>
+    public int VocabularySize { get; }
+
+    /// <summary>Longest n-gram.</summary>
+    public int Order => OrderStart.Length - 2;
 
     /// <summary>Number of nodes, the root included.</summary>
-    public int Count { get; private set; } = 1;
+    public int Count => OrderStart[^1];
 
-    /// <summary>The node that is reached by an id, or -1.</summary>
-    public int Find(int parent, int id)
+    /// <summary>Number of nodes that may have children: the contexts.</summary>
+    public int ContextCount => OrderStart[^2];
+
+    /// <summary>First node of each order from 0 on, and the number of nodes.</summary>
+    public int[] OrderStart { get; }
+
+    /// <summary>Last id of each node.</summary>
+    public int[] Ids { get; }
+
+    /// <summary>First child of each context; the children of the next context follow.</summary>
+    public int[] FirstChild { get; }
+
+    /// <summary>The n-gram without its first id, by node.</summary>
+    public int[] Suffixes { get; }
+
+    /// <summary>Whether a context was followed by something.</summary>
+    public bool HasChildren(int context) => FirstChild[context] < FirstChild[context + 1];
+
+    /// <summary>The child of a context by its id, or -1.</summary>
+    public int Find(int context, int id) => context == 0 ? _ofId[id] : Find(FirstChild[context], FirstChild[context + 1], id);
+
+    // The nodes of a range are sorted by id.
+    private int Find(int begin, int end, int id)
     {
-        var key = Key(parent, id);
-        for (var slot = Slot(key); ; slot = (slot + 1) & (_keys.Length - 1))
+        while (end - begin > 8)
         {
-            if (_keys[slot] == key)
-            {
-                return _nodes[slot];
-            }
+            var middle = (int)(((uint)begin + (uint)end) / 2);
+            (begin, end) = Ids[middle] <= id ? (middle, end) : (begin, middle);
+        }
 
-            if (_keys[slot] == 0)
+        for (var node = begin; node < end; node++)
+        {
+            if (Ids[node] == id)
             {
-                return -1;
+                return node;
+            }
+        }
+
+        return -1;
+    }
+
+    private void FindSuffixes(int begin, int end)
+    {
+        for (var parent = begin; parent < end; parent++)
+        {
+            var shorter = Suffixes[parent];
+            for (var node = FirstChild[parent]; node < FirstChild[parent + 1]; node++)
+            {
+                var suffix = Find(shorter, Ids[node]);
+                Suffixes[node] = suffix >= 0 ? suffix : throw new InvalidDataException($"n-gram {node} is there without its ending.");
             }
         }
     }
-
-    /// <summary>The node that is reached by an id; it is made when it is not there.</summary>
-    public int FindOrAdd(int parent, int id, out bool added)
-    {
-        var key = Key(parent, id);
-        for (var slot = Slot(key); ; slot = (slot + 1) & (_keys.Length - 1))
-        {
-            if (_keys[slot] == key)
-            {
-                added = false;
-                return _nodes[slot];
-            }
-
-            if (_keys[slot] == 0)
-            {
-                added = true;
-                if (Count * 5L > _keys.Length * 3L)
-                {
-                    Grow();
-                    return Insert(key);
-                }
-
-                _keys[slot] = key;
-                return _nodes[slot] = Count++;
-            }
-        }
-    }
-
-    /// <summary>All edges: parent, id, node; in no particular order.</summary>
-    public IEnumerable<(int Parent, int Id, int Node)> Edges()
-    {
-        for (var slot = 0; slot < _keys.Length; slot++)
-        {
-            if (_keys[slot] != 0)
-            {
-                var key = _keys[slot] - 1;
-                yield return ((int)(key >> 32), (int)key, _nodes[slot]);
-            }
-        }
-    }
-
-    private int Insert(ulong key)
-    {
-        var slot = Slot(key);
-        while (_keys[slot] != 0)
-        {
-            slot = (slot + 1) & (_keys.Length - 1);
-        }
-
-        _keys[slot] = key;
-        return _nodes[slot] = Count++;
-    }
-
-    private void Grow()
-    {
-        var (keys, nodes) = (_keys, _nodes);
-        _keys = new ulong[checked(keys.Length * 2)];
-        _nodes = new int[_keys.Length];
-        for (var i = 0; i < keys.Length; i++)
-        {
-            if (keys[i] != 0)
-            {
-                var slot = Slot(keys[i]);
-                while (_keys[slot] != 0)
-                {
-                    slot = (slot + 1) & (_keys.Length - 1);
-                }
-
-                (_keys[slot], _nodes[slot]) = (keys[i], nodes[i]);
-            }
-        }
-    }
-
-    private static ulong Key(int parent, int id) => (((ulong)(uint)parent << 32) | (uint)id) + 1;
-
-    private int Slot(ulong key) => (int)((key * 0x9E3779B97F4A7C15) >> 24) & (_keys.Length - 1);
 }

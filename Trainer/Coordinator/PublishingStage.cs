@@ -13,9 +13,6 @@ internal sealed class PublishingStage(IBlobStore store, TimeProvider time)
 {
     private const string ManifestSuffix = "/manifest.json";
 
-    private static readonly string[] Files =
-        [ModelDirectory.ConfigFile, ModelDirectory.WeightsFile, ModelDirectory.TokenizerFile, ModelDirectory.GenerationConfigFile];
-
     /// <summary>Returns the version's name: <c>models/{m}/versions/{v}</c>. Done again, it finds the version it made.</summary>
     /// <exception cref="StageFailedException">The checkpoint is gone or damaged.</exception>
     public async Task<string> RunAsync(Run run, CancellationToken cancellationToken)
@@ -39,14 +36,15 @@ internal sealed class PublishingStage(IBlobStore store, TimeProvider time)
             throw new StageFailedException(ErrorReasons.CorruptData, $"{exception.Message} Resume the run from another checkpoint.", exception);
         }
 
-        var lineage = await LineageAsync(run, checkpoint, folder, cancellationToken);
+        var description = ModelDirectory.Describe(folder);
+        var lineage = await LineageAsync(run, checkpoint, description, cancellationToken);
         for (var version = versions + 1; ; version++)
         {
             var name = string.Create(CultureInfo.InvariantCulture, $"{model}/versions/{version}");
             try
             {
                 var directory = store.CreateDirectory(name);
-                foreach (var file in Files)
+                foreach (var file in description.Files)
                 {
                     await directory.WriteAsync(file, (stream, token) => CopyAsync(Path.Combine(folder, file), stream, token), cancellationToken);
                 }
@@ -106,9 +104,8 @@ internal sealed class PublishingStage(IBlobStore store, TimeProvider time)
         await source.CopyToAsync(destination, cancellationToken);
     }
 
-    private async Task<JsonObject> LineageAsync(Run run, string checkpoint, string folder, CancellationToken cancellationToken)
+    private async Task<JsonObject> LineageAsync(Run run, string checkpoint, ModelDescription model, CancellationToken cancellationToken)
     {
-        var config = ModelDirectory.ReadConfig(folder);
         var dataset = await store.TryReadTextAsync($"{run.Dataset}{ManifestSuffix}", cancellationToken);
         var properties = dataset is null ? null : await PropertiesAsync(run.Dataset, cancellationToken);
         var quality = run.Evaluation?.Model;
@@ -126,10 +123,10 @@ internal sealed class PublishingStage(IBlobStore store, TimeProvider time)
             ["loss"] = Finite(quality?.Loss),
             ["perplexity"] = Finite(quality?.Perplexity),
             ["traceparent"] = run.Traceparent,
-            ["parameter_count"] = CountParameters(folder, config),
-            ["architecture"] = config.Architecture,
-            ["context"] = config.Context,
-            ["vocabulary_size"] = config.VocabularySize,
+            ["parameter_count"] = model.ParameterCount,
+            ["architecture"] = model.Architecture,
+            ["context"] = model.Context,
+            ["vocabulary_size"] = model.VocabularySize,
             ["code_version"] = typeof(PublishingStage).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion,
             ["create_time"] = time.GetUtcNow().ToString("O", CultureInfo.InvariantCulture),
         };
@@ -139,13 +136,4 @@ internal sealed class PublishingStage(IBlobStore store, TimeProvider time)
 
     private static string HashOf(string text) =>
         Convert.ToHexStringLower(System.Security.Cryptography.SHA256.HashData(System.Text.Encoding.UTF8.GetBytes(text)));
-
-    /// <summary>Elements of all tensors; biases of 0 that are there for other readers only do not count.</summary>
-    private static long CountParameters(string folder, ModelConfig config)
-    {
-        using var weights = SafetensorsFile.Open(Path.Combine(folder, ModelDirectory.WeightsFile));
-        return weights.Tensors
-            .Where(t => config.Bias || !t.Key.EndsWith(".bias", StringComparison.Ordinal))
-            .Sum(t => t.Value.Shape.Aggregate(1L, (product, size) => product * size));
-    }
 }

@@ -1,7 +1,9 @@
 using Grpc.Core;
+using LlmPipeline.Models;
 using LlmPipeline.Runs.V1;
 using LlmPipeline.ServiceDefaults;
 using LlmPipeline.Storage;
+using LlmPipeline.Text.NGrams;
 
 namespace LlmPipeline.Trainer.Coordinator;
 
@@ -25,9 +27,17 @@ internal static class RunSpecResolver
         var resolved = spec?.Clone() ?? throw RpcErrors.Create(
             StatusCode.InvalidArgument, ErrorReasons.InvalidSpec, "spec is not set; give at least dataset.sources.");
         CheckDataset(resolved);
-        resolved.Model = Resolve(resolved.Model ?? new ModelSpec());
-        resolved.Training = Resolve(resolved.Training ?? new TrainingSpec());
-        resolved.Optimizer = Resolve(resolved.Optimizer ?? new OptimizerSpec(), resolved.Training.Steps);
+        if (NgramSpecResolver.Applies(resolved))
+        {
+            NgramSpecResolver.Resolve(resolved);
+        }
+        else
+        {
+            resolved.Model = Resolve(resolved.Model ?? new ModelSpec());
+            resolved.Training = Resolve(resolved.Training ?? new TrainingSpec());
+            resolved.Optimizer = Resolve(resolved.Optimizer ?? new OptimizerSpec(), resolved.Training.Steps);
+        }
+
         resolved.Evaluation = Resolve(resolved.Evaluation ?? new EvaluationSpec());
         resolved.Publish = Resolve(resolved.Publish ?? new PublishSpec(), runId);
         resolved.Seed = resolved.HasSeed ? resolved.Seed : 1;
@@ -53,7 +63,8 @@ internal static class RunSpecResolver
         SpecCheck.OneOf(model.Preset, ModelPresets.All.Keys, "model.preset");
         var resolved = ModelPresets.All[model.Preset].Clone();
         resolved.MergeFrom(model);
-        SpecCheck.OneOf(resolved.Architecture, ["gpt2"], "model.architecture");
+        SpecCheck.OneOf(resolved.Architecture, ["gpt2", NgramTokenModel.Architecture], "model.architecture");
+        SpecCheck.That(resolved.Ngram is null, "model.ngram", $"is set, but model.architecture is {resolved.Architecture}; set model.architecture to {NgramTokenModel.Architecture}, or leave model.ngram out");
         SpecCheck.InRange(resolved.Layers, 1, 1024, "model.layers");
         SpecCheck.InRange(resolved.Width, 1, 65_536, "model.width");
         SpecCheck.InRange(resolved.Heads, 1, resolved.Width, "model.heads");
@@ -125,7 +136,7 @@ internal static class RunSpecResolver
         evaluation.BleuTokens = evaluation.HasBleuTokens ? evaluation.BleuTokens : 32;
         SpecCheck.InRange(evaluation.BleuTokens, 1, 1 << 16, "evaluation.bleu_tokens");
         evaluation.NgramOrder = evaluation.HasNgramOrder ? evaluation.NgramOrder : 3;
-        SpecCheck.InRange(evaluation.NgramOrder, 0, 10, "evaluation.ngram_order", "0 leaves the n-gram out");
+        SpecCheck.InRange(evaluation.NgramOrder, 0, NgramOptions.MaxOrder, "evaluation.ngram_order", "0 leaves the n-gram out");
         evaluation.Checkpoint = evaluation.HasCheckpoint ? evaluation.Checkpoint : "best";
         SpecCheck.OneOf(evaluation.Checkpoint, ["best", "last"], "evaluation.checkpoint");
         return evaluation;

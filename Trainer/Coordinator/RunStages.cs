@@ -148,7 +148,7 @@ internal sealed partial class RunStages(
             }
 
             RunEvents.Add(record, RunEvents.TrainingFinished, FormattableString.Invariant(
-                $"{log.Last?.Step ?? 0} steps in {record.Progress.TrainSeconds:F1} s; newest checkpoint {record.LatestCheckpoint}, best {(record.BestCheckpoint.Length > 0 ? record.BestCheckpoint : "not measured")}."), now);
+                $"{log.Last?.Step ?? 0} {(log.Last?.Step == 1 ? "step" : "steps")} in {record.Progress.TrainSeconds:F1} s; newest checkpoint {record.LatestCheckpoint}, best {(record.BestCheckpoint.Length > 0 ? record.BestCheckpoint : "not measured")}."), now);
             RunStates.Move(record, State.Evaluating, now);
             return true;
         }, durable: true, CancellationToken.None);
@@ -173,7 +173,7 @@ internal sealed partial class RunStages(
         {
             record.Evaluation = result;
             RunEvents.Add(record, RunEvents.Evaluated, FormattableString.Invariant(
-                $"{result.Name}: loss {result.Model?.Loss:F4} nats per token, perplexity {result.Model?.Perplexity:F2}."), time.GetUtcNow());
+                $"{result.Name}: loss {result.Model?.Loss:F4} nats per token, perplexity {result.Model?.Perplexity:F2}{(result.Model?.ImpossibleCount > 0 ? $"; {result.Model.ImpossibleCount} of {result.Model.TokenCount} tokens have probability 0" : "")}."), time.GetUtcNow());
             return true;
         }
     }

@@ -73,6 +73,11 @@ internal sealed class TrainingReports(
     private bool Apply(Run run, ReportProgressRequest request, IReadOnlyList<StepMetrics> news)
     {
         var now = time.GetUtcNow();
+        if (request.HasFraction)
+        {
+            run.Progress.Fraction = Math.Clamp(request.Fraction, 0, 1);
+        }
+
         TrainingProgress.Update(run.Progress, log, run.Spec.Training, request.TrainSeconds);
         foreach (var step in news.Where(s => s.HasValidationLoss))
         {

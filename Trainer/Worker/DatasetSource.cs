@@ -14,6 +14,9 @@ namespace LlmPipeline.Trainer.Worker;
 internal sealed record TrainingDataset(
     string Name, TokenSplit Train, TokenSplit? Validation, int VocabularySize, int EndOfTextId, string TokenizerJson, IDisposable? Owner) : IDisposable
 {
+    /// <summary>Equal for datasets with the same content; null when it is not known.</summary>
+    public string? Fingerprint { get; init; }
+
     /// <inheritdoc/>
     public void Dispose() => Owner?.Dispose();
 }
@@ -31,7 +34,10 @@ internal static class StoredDatasets
         try
         {
             var tokenizer = dataset.Tokenizer;
-            return new TrainingDataset(name, dataset.Split("train"), Validation(dataset), tokenizer.VocabularySize, tokenizer.EndOfTextId, tokenizer.ToJson(), dataset);
+            return new TrainingDataset(name, dataset.Split("train"), Validation(dataset), tokenizer.VocabularySize, tokenizer.EndOfTextId, tokenizer.ToJson(), dataset)
+            {
+                Fingerprint = dataset.Properties.Fingerprint,
+            };
         }
         catch
         {

@@ -28,24 +28,24 @@ internal sealed partial class EpochRunner(
         try
         {
             registry.Enter(plan.Epoch, ring);
-            var settings = TrainingSettings.From(plan.Spec);
             var dataset = OpenDataset(plan.Dataset, cancellationToken);
-            var replica = Prepare(plan, dataset, cancellationToken);
-            Announce();
-
-            if (_trace?.Run != plan.Run)
+            if (NgramRunner.Trains(plan))
             {
-                _trace?.Dispose();
-                _trace = new TrainingTrace(plan.Run);
+                DropReplica();
+                LogEpoch(plan.Epoch, plan.Run, plan.Rank, plan.Members.Count, plan.StartStep);
+                return new NgramRunner(store, progress, metrics, Trace(plan, plan.StartStep)).Run(plan, dataset, loopControl, cancellationToken);
             }
 
-            _trace.Enter(plan.Traceparent, plan.Rank, replica.State.Step);
+            var settings = TrainingSettings.From(plan.Spec);
+            var replica = Prepare(plan, dataset, cancellationToken);
+            Announce();
+            var trace = Trace(plan, replica.State.Step);
             LogEpoch(plan.Epoch, plan.Run, plan.Rank, plan.Members.Count, replica.State.Step);
             var data = new TrainingData(dataset.Train, dataset.Validation, settings);
             var loop = new TrainingLoop(
                 replica, settings, data, new RingPlace(ring, plan.Rank, plan.Members.Count), device.type == DeviceType.CPU,
                 (source, step) => Copy(replica, plan, source, step, cancellationToken),
-                loopControl, progress, new CheckpointStore(store, dataset.TokenizerJson), metrics, _trace, logger)
+                loopControl, progress, new CheckpointStore(store, dataset.TokenizerJson), metrics, trace, logger)
             {
                 StepDone = Announce,
             };
@@ -80,18 +80,35 @@ internal sealed partial class EpochRunner(
     /// <summary>Lets go of the replica and the dataset.</summary>
     public void Release()
     {
-        holder.Current = null;
-        _replica?.Dispose();
-        _replica = null;
+        DropReplica();
         _dataset?.Dispose();
         _dataset = null;
         _trace?.Dispose();
         _trace = null;
-        control.Hold(null);
     }
 
     /// <inheritdoc/>
     public void Dispose() => Release();
+
+    private void DropReplica()
+    {
+        holder.Current = null;
+        _replica?.Dispose();
+        _replica = null;
+        control.Hold(null);
+    }
+
+    private TrainingTrace Trace(EpochPlan plan, long step)
+    {
+        if (_trace?.Run != plan.Run)
+        {
+            _trace?.Dispose();
+            _trace = new TrainingTrace(plan.Run);
+        }
+
+        _trace.Enter(plan.Traceparent, plan.Rank, step);
+        return _trace;
+    }
 
     private void Announce() => control.Hold(_replica is null || _replica.State.Step < 0 ? null : new WorkerState { Run = _replica.Run, Attempt = _replica.Attempt, Step = _replica.State.Step });
 
@@ -116,10 +133,7 @@ internal sealed partial class EpochRunner(
             return held;
         }
 
-        holder.Current = null;
-        _replica?.Dispose();
-        _replica = null;
-        control.Hold(null);
+        DropReplica();
         var config = TrainingSettings.ModelOf(plan.Spec, dataset.VocabularySize, dataset.EndOfTextId);
         var fresh = new TrainerState { Run = plan.Run, SpecHash = Convert.ToHexStringLower(SHA256.HashData(plan.Spec.ToByteArray())) };
         var replica = new Replica(plan.Attempt, LanguageModel.Create(config, plan.Spec.Seed, device), fresh);

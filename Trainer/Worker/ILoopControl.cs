@@ -26,6 +26,9 @@ internal interface IProgressSink
     /// <param name="trainSeconds">Seconds of training so far, over all attempts.</param>
     void Step(StepMetrics metrics, double trainSeconds);
 
+    /// <summary>How far training has come, where steps do not tell: 0 to 1.</summary>
+    void Share(double fraction);
+
     /// <summary>A checkpoint is committed.</summary>
     /// <param name="name">Format: <c>runs/{r}/checkpoints/{step}</c>.</param>
     /// <param name="validationLoss">Its loss, if it was measured.</param>

@@ -21,6 +21,7 @@ internal sealed partial class ProgressReporter(
     private EpochPlan? _plan;
     private double _trainSeconds;
     private double? _finishedSeconds;
+    private double? _share;
 
     /// <summary>Begins an epoch; only rank 0 reports.</summary>
     public void Begin(EpochPlan plan)
@@ -34,6 +35,7 @@ internal sealed partial class ProgressReporter(
             }
 
             _finishedSeconds = null;
+            _share = null;
             _plan = plan;
         }
     }
@@ -52,6 +54,15 @@ internal sealed partial class ProgressReporter(
         if (metrics.HasValidationLoss)
         {
             Hurry();
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Share(double fraction)
+    {
+        lock (_lock)
+        {
+            _share = fraction;
         }
     }
 
@@ -129,12 +140,17 @@ internal sealed partial class ProgressReporter(
                 _signal = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
             }
 
-            if (_plan is null || (_metrics.Count == 0 && _checkpoints.Count == 0 && _finishedSeconds is null))
+            if (_plan is null || (_metrics.Count == 0 && _checkpoints.Count == 0 && _finishedSeconds is null && _share is null))
             {
                 return null;
             }
 
             var request = new ReportProgressRequest { WorkerId = workerId, Epoch = _plan.Epoch, Run = _plan.Run, TrainSeconds = _trainSeconds };
+            if (_share is { } share)
+            {
+                request.Fraction = share;
+            }
+
             request.Metrics.AddRange(_metrics.Take(MaxMetricsPerReport));
             var all = request.Metrics.Count == _metrics.Count;
             if (all && _checkpoints.TryPeek(out var checkpoint))
@@ -165,6 +181,11 @@ internal sealed partial class ProgressReporter(
             if (request.Checkpoint.Length > 0 && _checkpoints.TryPeek(out var checkpoint) && checkpoint.Name == request.Checkpoint)
             {
                 _checkpoints.Dequeue();
+            }
+
+            if (request.HasFraction && request.Fraction.Equals(_share))
+            {
+                _share = null;
             }
 
             if (request.Finished)

@@ -109,6 +109,7 @@ public sealed class RunFileTests
 
     [Theory]
     [InlineData("dotnet-docs.yaml")]
+    [InlineData("ngram.yaml")]
     [InlineData("own-text.yaml")]
     [InlineData("shakespeare-char.yaml")]
     public void SamplesAreRunFiles(string sample)
@@ -116,8 +117,8 @@ public sealed class RunFileTests
         var folder = Path.Combine(AppContext.BaseDirectory, "samples");
         var spec = RunFile.Load(Path.Combine(folder, sample), sample == "dotnet-docs.yaml" ? [] : [$"dataset.sources={folder}"], folder);
 
-        Assert.NotNull(spec.Training);
-        Assert.Equal(3, Directory.GetFiles(folder).Length);
+        Assert.NotNull(spec.Model);
+        Assert.Equal(4, Directory.GetFiles(folder).Length);
     }
 
     [Fact]

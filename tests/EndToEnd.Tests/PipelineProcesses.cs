@@ -24,13 +24,14 @@ internal sealed class PipelineProcesses : IDisposable
         Preprocessor = Service("preprocessor", "Preprocessor");
         Evaluator = Service("evaluator", "Evaluator");
         Coordinator = Service("trainer", "Trainer", ("Trainer__Role", "coordinator"), ("Preprocessor__Endpoint", Preprocessor.Address), ("Evaluator__Endpoint", Evaluator.Address));
+        Gateway = Service("gateway", "Gateway", ("Trainer__Endpoint", Coordinator.Address));
         _channel = GrpcChannel.ForAddress(Coordinator.Address, new GrpcChannelOptions
         {
             InitialReconnectBackoff = TimeSpan.FromMilliseconds(100),
             MaxReconnectBackoff = TimeSpan.FromSeconds(1),
         });
         Runs = new RunService.RunServiceClient(_channel);
-        TextFile = _folder.Write("text/story.txt", Story());
+        TextFile = WriteText("story.txt", Story());
     }
 
     /// <summary>The text that runs are made of.</summary>
@@ -41,6 +42,9 @@ internal sealed class PipelineProcesses : IDisposable
     public ServiceProcess Evaluator { get; }
 
     public ServiceProcess Coordinator { get; }
+
+    /// <summary>Started by the tests that ask it something.</summary>
+    public ServiceProcess Gateway { get; }
 
     /// <summary>In the order in which they were started.</summary>
     public IReadOnlyList<ServiceProcess> Workers => _workers;
@@ -53,7 +57,10 @@ internal sealed class PipelineProcesses : IDisposable
 
     private string StorageFolder => Path.Combine(_folder.Path, "storage");
 
-    /// <summary>Starts everything but the Evaluator.</summary>
+    /// <summary>Writes a text that runs can be made of, and returns its path.</summary>
+    public string WriteText(string name, string text) => _folder.Write($"text/{name}", text);
+
+    /// <summary>Starts everything but the Evaluator and the Gateway.</summary>
     public void Start(int workers)
     {
         Preprocessor.Start();
@@ -111,6 +118,20 @@ internal sealed class PipelineProcesses : IDisposable
         };
         change?.Invoke(spec);
         return spec;
+    }
+
+    /// <summary>Sentences that are not random, with more to learn than can be learnt: 900 are some 40 kB.</summary>
+    public static string Story(int count = 900)
+    {
+        string[] who = ["the fox", "a small owl", "my neighbour", "the old ferryman", "nobody", "the third cook"];
+        string[] does = ["sees", "follows", "forgets", "paints", "counts", "sings to"];
+        string[] what = ["the river", "two lanterns", "an empty boat", "the letters", "a field of rye", "the clock"];
+        string[] when = ["at night", "before it rains", "again and again", "in spring", "without a word", "by the wall"];
+        var random = new Random(11);
+        var sentences = Enumerable.Range(0, count).Select(i => $"{Pick(who)} {Pick(does)} {Pick(what)} {Pick(when)}{(i % 7 == 0 ? ".\n" : ", and ")}");
+        return string.Concat(sentences);
+
+        string Pick(string[] words) => words[random.Next(words.Length)];
     }
 
     /// <summary>Creates a run, as soon as the coordinator answers.</summary>
@@ -200,26 +221,12 @@ internal sealed class PipelineProcesses : IDisposable
         _folder.Dispose();
     }
 
-    private IEnumerable<ServiceProcess> All() => [Preprocessor, Coordinator, Evaluator, .. _workers];
+    private IEnumerable<ServiceProcess> All() => [Preprocessor, Coordinator, Evaluator, Gateway, .. _workers];
 
     private ServiceProcess Service(string name, string project, params (string Key, string Value)[] settings)
     {
         var environment = settings.ToDictionary(s => s.Key, s => s.Value);
         environment["ConnectionStrings__storage"] = $"folder={StorageFolder}";
         return new ServiceProcess(name, project, environment);
-    }
-
-    /// <summary>Some 40 kB of sentences that are not random, with more to learn than can be learnt.</summary>
-    private static string Story()
-    {
-        string[] who = ["the fox", "a small owl", "my neighbour", "the old ferryman", "nobody", "the third cook"];
-        string[] does = ["sees", "follows", "forgets", "paints", "counts", "sings to"];
-        string[] what = ["the river", "two lanterns", "an empty boat", "the letters", "a field of rye", "the clock"];
-        string[] when = ["at night", "before it rains", "again and again", "in spring", "without a word", "by the wall"];
-        var random = new Random(11);
-        var sentences = Enumerable.Range(0, 900).Select(i => $"{Pick(who)} {Pick(does)} {Pick(what)} {Pick(when)}{(i % 7 == 0 ? ".\n" : ", and ")}");
-        return string.Concat(sentences);
-
-        string Pick(string[] words) => words[random.Next(words.Length)];
     }
 }

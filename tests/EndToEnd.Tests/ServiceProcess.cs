@@ -23,6 +23,9 @@ internal sealed class ServiceProcess(string name, string project, IReadOnlyDicti
     /// <summary>Its gRPC endpoint.</summary>
     public string Address => $"http://localhost:{Port}";
 
+    /// <summary>Its HTTP/1 endpoint, the same after a restart.</summary>
+    public string HttpAddress { get; } = $"http://localhost:{FreePort()}";
+
     /// <summary>Whether the process is there.</summary>
     public bool IsRunning => _process is { HasExited: false };
 
@@ -54,7 +57,7 @@ internal sealed class ServiceProcess(string name, string project, IReadOnlyDicti
             start.Environment[key] = value;
         }
 
-        start.Environment["ASPNETCORE_URLS"] = "http://localhost:0";
+        start.Environment["ASPNETCORE_URLS"] = HttpAddress;
         start.Environment["GRPC_PORT"] = Port.ToString(CultureInfo.InvariantCulture);
         start.Environment["OTEL_SERVICE_NAME"] = name;
         start.Environment["Logging__Console__FormatterName"] = "simple";

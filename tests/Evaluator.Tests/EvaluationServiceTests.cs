@@ -197,7 +197,7 @@ public sealed class EvaluationServiceTests
 
     private static double NgramLoss(TokenDataset dataset, TokenSplit split)
     {
-        var model = KneserNeyModel.Train(dataset.Split("train"), dataset.Tokenizer.VocabularySize, 3);
+        var model = NgramModel.Train(dataset.Split("train"), dataset.Tokenizer.VocabularySize, dataset.Tokenizer.EndOfTextId, new NgramOptions { Order = 3 });
         var ids = new int[split.TokenCount];
         split.Read(0, ids);
         return -Enumerable.Range(1, ids.Length - 1).Sum(i => model.LogProbability(ids.AsSpan(0, i), ids[i])) / (ids.Length - 1);

@@ -33,7 +33,7 @@ public sealed class TelemetryTests
         }
 
         var spans = ended.Where(a => a.Source.Name == EvaluatorTelemetry.Name && a.TraceId.ToHexString() == trace).ToList();
-        Assert.Equal(["network loss", "network bleu", "ngram train", "ngram loss", "evaluate"], spans.Select(s => s.OperationName));
+        Assert.Equal(["model loss", "model bleu", "ngram train", "ngram loss", "evaluate"], spans.Select(s => s.OperationName));
         Assert.All(spans.SkipLast(1), s => Assert.Equal(spans[^1].SpanId, s.ParentSpanId));
     }
 }

@@ -41,7 +41,7 @@ internal sealed class Workshop : IDisposable
             SplitMethod = SplitMethod.Tail,
             ValidationFraction = 0.1,
         };
-        await new DatasetBuilder(Store, new DatasetBuilderOptions(_folder.Path, 1)).BuildAsync(recipe, new DatasetTarget(name), new BuildProgress(), _ => Task.CompletedTask);
+        await new DatasetBuilder(Store, new DatasetBuilderOptions(_folder.Path, 1)).BuildAsync(recipe, new DatasetTarget(name, Fingerprint: $"of {name}"), new BuildProgress(), _ => Task.CompletedTask);
     }
 
     public async Task<TokenDataset> OpenDatasetAsync() => await TokenDataset.OpenAsync(Store, Dataset);
@@ -59,8 +59,8 @@ internal sealed class Workshop : IDisposable
         return model;
     }
 
-    /// <summary>Commits a network as a directory.</summary>
-    public async Task WriteModelAsync(string name, LanguageModel model, string? tokenizerJson = null)
+    /// <summary>Commits a model as a directory.</summary>
+    public async Task WriteModelAsync(string name, ITokenModel model, string? tokenizerJson = null)
     {
         using var dataset = await OpenDatasetAsync();
         var directory = Store.CreateDirectory(name);

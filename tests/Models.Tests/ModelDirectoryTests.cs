@@ -22,7 +22,7 @@ public sealed class ModelDirectoryTests : IDisposable
         var folder = await WriteAsync(model);
         Assert.Equal(["config.json", "generation_config.json", "manifest.json", "model.safetensors", "tokenizer.json"],
             Directory.GetFiles(folder).Select(f => Path.GetFileName(f)).Order(StringComparer.Ordinal));
-        using var loaded = ModelDirectory.Load(folder, torch.CPU);
+        using var loaded = ModelDirectory.LoadNetwork(folder, torch.CPU);
         Assert.Equal(model.Config, loaded.Config);
         Assert.True(model.Parameters.Values.SequenceEqual(loaded.Parameters.Values));
         Assert.Equal("{\"a\":1}", await File.ReadAllTextAsync(Path.Combine(folder, "tokenizer.json")));
@@ -59,7 +59,7 @@ public sealed class ModelDirectoryTests : IDisposable
         using var model = TestModels.Create(TestModels.Tiny with { Bias = false });
         var folder = await WriteAsync(model);
         EditConfig(folder, config => config.Remove("bias"));
-        using var loaded = ModelDirectory.Load(folder, torch.CPU);
+        using var loaded = ModelDirectory.LoadNetwork(folder, torch.CPU);
         Assert.True(loaded.Config.Bias);
         var ids = TestModels.RandomIds(12, 1);
         Assert.All(TestModels.ForwardLogits(model, ids, 1).Zip(TestModels.ForwardLogits(loaded, ids, 1)), pair => Assert.Equal(pair.First, pair.Second, 1e-6));
@@ -88,7 +88,7 @@ public sealed class ModelDirectoryTests : IDisposable
         }
 
         WriteFile(folder, tensors, dataType);
-        using var loaded = ModelDirectory.Load(folder, torch.CPU);
+        using var loaded = ModelDirectory.LoadNetwork(folder, torch.CPU);
         var tolerance = dataType switch { "F16" => 1e-3, "BF16" => 1e-2, _ => 0 };
         for (var i = 0; i < model.Parameters.Length; i++)
         {
@@ -107,7 +107,7 @@ public sealed class ModelDirectoryTests : IDisposable
             var tensors = TensorsOf(model);
             change(tensors);
             WriteFile(folder, tensors, dataType);
-            return Assert.Throws<InvalidDataException>(() => ModelDirectory.Load(folder, torch.CPU)).Message;
+            return Assert.Throws<InvalidDataException>(() => ModelDirectory.LoadNetwork(folder, torch.CPU)).Message;
         }
 
         Assert.Contains("'transformer.h.1.ln_1.bias' is missing", ErrorAfter(t => t.Remove("transformer.h.1.ln_1.bias")), StringComparison.Ordinal);
@@ -121,7 +121,7 @@ public sealed class ModelDirectoryTests : IDisposable
         // Not written as a network without biases, but said to be one.
         WriteFile(folder, TensorsOf(model), "F32");
         EditConfig(folder, config => config["bias"] = false);
-        Assert.Contains("is not 0, though config.json says \"bias\": false", Assert.Throws<InvalidDataException>(() => ModelDirectory.Load(folder, torch.CPU)).Message, StringComparison.Ordinal);
+        Assert.Contains("is not 0, though config.json says \"bias\": false", Assert.Throws<InvalidDataException>(() => ModelDirectory.LoadNetwork(folder, torch.CPU)).Message, StringComparison.Ordinal);
     }
 
     [Theory]
@@ -142,7 +142,7 @@ public sealed class ModelDirectoryTests : IDisposable
         using var model = TestModels.Create();
         var folder = await WriteAsync(model);
         EditConfig(folder, config => config[key] = JsonNode.Parse(json));
-        var error = Assert.Throws<InvalidDataException>(() => ModelDirectory.Load(folder, torch.CPU)).Message;
+        var error = Assert.Throws<InvalidDataException>(() => ModelDirectory.LoadNetwork(folder, torch.CPU)).Message;
         Assert.Contains(message, error, StringComparison.Ordinal);
         Assert.Contains(Path.Combine(folder, "config.json"), error, StringComparison.Ordinal);
     }
@@ -153,9 +153,9 @@ public sealed class ModelDirectoryTests : IDisposable
         using var model = TestModels.Create();
         var folder = await WriteAsync(model);
         EditConfig(folder, config => config["n_embd"] = 4096);
-        Assert.Contains("shape", Assert.Throws<InvalidDataException>(() => ModelDirectory.Load(folder, torch.CPU)).Message, StringComparison.Ordinal);
+        Assert.Contains("shape", Assert.Throws<InvalidDataException>(() => ModelDirectory.LoadNetwork(folder, torch.CPU)).Message, StringComparison.Ordinal);
         EditConfig(folder, config => config["vocab_size"] = 1 << 24);
-        Assert.Contains("more than", Assert.Throws<InvalidDataException>(() => ModelDirectory.Load(folder, torch.CPU)).Message, StringComparison.Ordinal);
+        Assert.Contains("more than", Assert.Throws<InvalidDataException>(() => ModelDirectory.LoadNetwork(folder, torch.CPU)).Message, StringComparison.Ordinal);
     }
 
     [Theory]
@@ -167,9 +167,9 @@ public sealed class ModelDirectoryTests : IDisposable
         var folder = await WriteAsync(model);
         var path = Path.Combine(folder, file);
         await File.WriteAllBytesAsync(path, (await File.ReadAllBytesAsync(path))[..^3]);
-        Assert.Contains(path, Assert.Throws<InvalidDataException>(() => ModelDirectory.Load(folder, torch.CPU)).Message, StringComparison.Ordinal);
+        Assert.Contains(path, Assert.Throws<InvalidDataException>(() => ModelDirectory.LoadNetwork(folder, torch.CPU)).Message, StringComparison.Ordinal);
         File.Delete(path);
-        Assert.Contains($"'{path}' is missing", Assert.Throws<InvalidDataException>(() => ModelDirectory.Load(folder, torch.CPU)).Message, StringComparison.Ordinal);
+        Assert.Contains($"'{path}' is missing", Assert.Throws<InvalidDataException>(() => ModelDirectory.LoadNetwork(folder, torch.CPU)).Message, StringComparison.Ordinal);
     }
 
     [Fact]

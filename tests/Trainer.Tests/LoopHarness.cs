@@ -107,7 +107,11 @@ internal sealed class LoopHarness : IDisposable
 
         public int FinishedCount { get; private set; }
 
+        public double LastShare { get; private set; }
+
         public void Step(StepMetrics metrics, double trainSeconds) => Steps[metrics.Step] = metrics.Clone();
+
+        public void Share(double fraction) => LastShare = fraction;
 
         public void Checkpoint(string name, double? validationLoss) => Checkpoints.Enqueue((name, validationLoss));
 

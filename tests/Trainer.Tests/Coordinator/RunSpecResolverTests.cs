@@ -54,7 +54,7 @@ public sealed class RunSpecResolverTests
         {
             var spec = Resolve(s => s.Model = new ModelSpec { Preset = preset, Dropout = 0.25 });
             Assert.Equal(0.25, spec.Model.Dropout);
-            Assert.Empty(Unset(spec).Except(["dataset_name"]));
+            Assert.Empty(Unset(spec).Except(["dataset_name", "ngram"]));
             Assert.Equal(spec, RunSpecResolver.Resolve(spec, "another-run"));
             Assert.Equal(spec.ToByteArray(), RunSpecResolver.Resolve(RunSpec.Parser.ParseJson(JsonFormatter.Default.Format(spec)), "another-run").ToByteArray());
         }
