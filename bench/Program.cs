@@ -6,6 +6,8 @@ using LlmPipeline.Bench;
 return args switch
 {
     ["quickstart", .. var rest] => await QuickStartBench.RunAsync(rest),
+    ["ngram", .. var rest] => await NgramBench.RunAsync(rest),
+    ["ngram-one", var data, var text, var order, var smoothing] => NgramBench.RunOne(data, text, order, smoothing),
     ["shakespeare-char", var text, .. var rest] => await ShakespeareCharBench.RunAsync(Path.GetFullPath(text), rest),
     _ => Usage(),
 };
@@ -16,6 +18,7 @@ static int Usage()
         Usage: dotnet run -c Release --project bench -- NAME [arguments]
 
           quickstart [WORKERS ...]          the README's quick start from a fresh clone, timed; default 2 1 3
+          ngram [DATA FOLDER]               n-gram models against published losses, and what they cost; default LLMPIPELINE_TEST_DATA
           shakespeare-char TEXT [SEED ...]  validation loss of nanoGPT's character set-up on TEXT (Tiny Shakespeare); default 1 2 3
         """);
     return 2;
