@@ -1,3 +1,4 @@
+using System.Globalization;
 using LlmPipeline.Bench;
 
 // One command a figure: dotnet run -c Release --project bench -- NAME [arguments]
@@ -9,8 +10,15 @@ return args switch
     ["ngram", .. var rest] => await NgramBench.RunAsync(rest),
     ["ngram-one", var data, var text, var order, var smoothing] => NgramBench.RunOne(data, text, order, smoothing),
     ["shakespeare-char", var text, .. var rest] => await ShakespeareCharBench.RunAsync(Path.GetFullPath(text), rest),
+    ["tokenizer-train", .. var rest] => await TokenizerTrainBench.RunAsync(Rounds(rest, 5)),
+    [TokenizerTrainBench.SelfCommand, var text, var output] => TokenizerTrainBench.RunSelf(text, output),
+    ["tokenizer-encode", .. var rest] => await TokenizerEncodeBench.RunAsync(Rounds(rest, 3)),
+    [TokenizerEncodeBench.SelfCommand, var side, var threads] => await TokenizerEncodeBench.RunSelfAsync(side, int.Parse(threads, CultureInfo.InvariantCulture)),
+    ["multilingual"] => await MultilingualBench.RunAsync(),
     _ => Usage(),
 };
+
+static int Rounds(string[] arguments, int otherwise) => arguments is [var rounds] ? int.Parse(rounds, CultureInfo.InvariantCulture) : otherwise;
 
 static int Usage()
 {
@@ -19,6 +27,9 @@ static int Usage()
 
           quickstart [WORKERS ...]          the README's quick start from a fresh clone, timed; default 2 1 3
           ngram [DATA FOLDER]               n-gram models against published losses, and what they cost; default LLMPIPELINE_TEST_DATA
+          tokenizer-train [ROUNDS]          BPE training on 100 MB against Hugging Face tokenizers; default 5
+          tokenizer-encode [ROUNDS]         BPE encoding of 10 MB against tiktoken and Microsoft.ML.Tokenizers; default 3
+          multilingual                      tokens of 48 languages with a vocabulary of 32k, relative to English (needs LLMPIPELINE_TEST_DATA)
           shakespeare-char TEXT [SEED ...]  validation loss of nanoGPT's character set-up on TEXT (Tiny Shakespeare); default 1 2 3
         """);
     return 2;
