@@ -189,6 +189,7 @@ internal sealed class BpeLearner
             }
         }
 
+        _pairs.ReserveLists(occurrences.Where((_, pair) => counts[pair] >= _minFrequency).Sum(o => (long)o));
         var next = new int[Bytes * Bytes];
         for (var pair = 0; pair < counts.Length; pair++)
         {

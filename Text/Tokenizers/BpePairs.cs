@@ -10,7 +10,7 @@ internal sealed class BpePairs
     private long[] _counts = new long[1 << 12];
     private (int Start, int Length)[] _listOf = new (int, int)[1 << 12];
     private int[] _slots = new int[1 << 14];
-    private int[] _lists = new int[1 << 16];
+    private int[] _lists = [];
     private int _listsUsed;
     private int _count;
 
@@ -28,6 +28,9 @@ internal sealed class BpePairs
 
     /// <summary>The number of a pair that is there.</summary>
     public int Find(int left, int right) => _slots[SlotOf(Key(left, right))] - 1;
+
+    /// <summary>Makes room for the lists of the first pairs, and as much again for those that come later: all that most texts need.</summary>
+    public void ReserveLists(long words) => _lists = new int[Math.Min(Array.MaxLength, 2 * words)];
 
     /// <summary>Adds to the count of a pair, if it is there.</summary>
     public void AddCount(int left, int right, long count)
