@@ -6,7 +6,7 @@ using LlmPipeline.Storage;
 namespace LlmPipeline.Preprocessor;
 
 /// <summary>The dataset calls.</summary>
-internal sealed class DatasetGrpcService(DatasetCatalog catalog) : DatasetService.DatasetServiceBase
+internal sealed class DatasetGrpcService(DatasetCatalog catalog, IBlobStore store) : DatasetService.DatasetServiceBase
 {
     public override async Task<CreateDatasetResponse> CreateDataset(CreateDatasetRequest request, ServerCallContext context) =>
         new() { Dataset = await catalog.CreateAsync(request.DatasetId, request.Spec, context.CancellationToken) };
@@ -32,6 +32,13 @@ internal sealed class DatasetGrpcService(DatasetCatalog catalog) : DatasetServic
 
     public override async Task<CancelDatasetResponse> CancelDataset(CancelDatasetRequest request, ServerCallContext context) =>
         new() { Dataset = await catalog.CancelAsync(await IdOfAsync(request.Name, context), context.CancellationToken) };
+
+    public override async Task<GetDataCardResponse> GetDataCard(GetDataCardRequest request, ServerCallContext context)
+    {
+        var dataset = catalog.Records.TryGet(await IdOfAsync(request.Name, context))!.Value;
+        var card = await StoredDataCards.ReadAsync(store, dataset, context.CancellationToken);
+        return new GetDataCardResponse { Markdown = card.ToMarkdown(), Json = card.ToJson() };
+    }
 
     // The id of a dataset that exists, with its record as it is now, whichever replica wrote it.
     private async Task<string> IdOfAsync(string name, ServerCallContext context)

@@ -9,9 +9,9 @@ namespace LlmPipeline.Cli.Commands;
 /// <summary><c>llmpipe datasets</c>.</summary>
 internal static class DatasetsCommand
 {
-    public static Command Create(GlobalOptions globals) => new CommandWithExamples("datasets", "Lists and shows datasets, which runs make from text.", "llmpipe datasets list", "llmpipe datasets show DATASET --json")
+    public static Command Create(GlobalOptions globals) => new CommandWithExamples("datasets", "Lists and shows datasets, which runs make from text.", "llmpipe datasets list", "llmpipe datasets show DATASET --json", "llmpipe datasets card DATASET")
     {
-        List(globals), Show(globals),
+        List(globals), Show(globals), Card(globals),
     };
 
     private static Command List(GlobalOptions globals)
@@ -76,6 +76,20 @@ internal static class DatasetsCommand
                 session.Environment.Out.Write(YamlMessageWriter.Write(spec));
             }
 
+            return ExitCodes.Succeeded;
+        });
+        return command;
+    }
+
+    private static Command Card(GlobalOptions globals)
+    {
+        var dataset = new Argument<string>("DATASET") { Description = "Id of the dataset, or its name (datasets/ID)." };
+        var command = new Command("card", "Shows a dataset's data card: sizes, languages, duplicates, personal data, what cleaning removed.") { dataset };
+        globals.SetAction(command, async (arguments, session, cancellationToken) =>
+        {
+            var request = new GetDataCardRequest { Name = Session.NameOf("datasets", arguments.GetRequiredValue(dataset)) };
+            var card = await session.Datasets.GetDataCardAsync(request, cancellationToken: cancellationToken);
+            session.Environment.Out.Write(session.Json ? card.Json : TerminalText.Safe(card.Markdown));
             return ExitCodes.Succeeded;
         });
         return command;

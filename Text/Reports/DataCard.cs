@@ -87,12 +87,7 @@ public sealed record CardSplit(string Split, long Documents, long Tokens, long B
 /// <param name="ExactRemoved">Whether the first were left out.</param>
 /// <param name="NearMode">"off", "keep" or "remove".</param>
 /// <param name="Threshold">Similarity from which documents are near-duplicates.</param>
-public sealed record CardDuplicates(long Exact, long Near, bool ExactRemoved, string NearMode, double Threshold)
-{
-    /// <summary>What was found under some options.</summary>
-    public static CardDuplicates Of(long exact, long near, DuplicateOptions options) =>
-        new(exact, near, options.Exact, JsonNamingPolicy.SnakeCaseLower.ConvertName(options.Near.ToString()), options.Threshold);
-}
+public sealed record CardDuplicates(long Exact, long Near, bool ExactRemoved, string NearMode, double Threshold);
 
 /// <summary>Records that could not be read.</summary>
 /// <param name="Records">How many.</param>

@@ -169,6 +169,17 @@ public sealed class CommandTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task DataCardIsShownAsMarkdownOrJson()
+    {
+        Assert.Equal(0, await _cli.RunAsync(_gateway, "datasets", "card", "d100"));
+        Assert.Equal("# Data card: datasets/d100\n", _cli.Output);
+        using var json = new CliCall();
+        Assert.Equal(0, await json.RunAsync(_gateway, "datasets", "card", "datasets/d100", "--json"));
+        Assert.Equal("{ \"dataset\": \"datasets/d100\" }\n", json.Output);
+        Assert.Equal(2, await _cli.RunAsync(_gateway, "datasets", "card", "d999"));
+    }
+
+    [Fact]
     public async Task GenerateStreamsAndLetsNoTextSteerTheTerminal()
     {
         Assert.Equal(0, await _cli.RunAsync(_gateway, "generate", "m100", "Once", "--max-tokens", "9", "--temperature", "0", "--top-k", "5", "--top-p", "0.5", "--seed", "3", "--stop", "a", "--stop", "b"));

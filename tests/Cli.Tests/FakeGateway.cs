@@ -177,6 +177,10 @@ internal sealed class FakeGateway : IAsyncDisposable
         public override Task<GetDatasetResponse> GetDataset(GetDatasetRequest request, ServerCallContext context) => request.Name == Only.Name
             ? Task.FromResult(new GetDatasetResponse { Dataset = Only })
             : throw new RpcException(new Status(StatusCode.NotFound, $"'{request.Name}' does not exist."));
+
+        public override Task<GetDataCardResponse> GetDataCard(GetDataCardRequest request, ServerCallContext context) => request.Name == Only.Name
+            ? Task.FromResult(new GetDataCardResponse { Markdown = "# Data card: datasets/d100\n", Json = "{ \"dataset\": \"datasets/d100\" }\n" })
+            : throw new RpcException(new Status(StatusCode.NotFound, $"'{request.Name}' does not exist."));
     }
 
     private sealed class EvaluationCalls(FakeGateway gateway) : EvaluationService.EvaluationServiceBase

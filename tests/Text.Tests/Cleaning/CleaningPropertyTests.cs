@@ -22,8 +22,13 @@ public sealed class CleaningPropertyTests
 
     private static readonly CleaningOptions Everything = new()
     {
-        Markup = MarkupMode.Strip, Unicode = UnicodeMode.Nfkc, LetterCase = LetterCaseMode.Lower, Punctuation = PunctuationMode.Normalize, Numbers = NumberMode.Zero,
-        Whitespace = true, PersonalData = new PersonalDataOptions { Action = PersonalDataAction.Redact },
+        Markup = MarkupMode.Strip,
+        Unicode = UnicodeMode.Nfkc,
+        LetterCase = LetterCaseMode.Lower,
+        Punctuation = PunctuationMode.Normalize,
+        Numbers = NumberMode.Zero,
+        Whitespace = true,
+        PersonalData = new PersonalDataOptions { Action = PersonalDataAction.Redact },
         Quality = new QualityOptions { MinCharacters = 1, MaxCharacters = 1 << 20, MaxSymbolRatio = 1, MaxRepeatedLineRatio = 1, MaxRepeatedNgramRatio = 1 },
     };
 
@@ -70,6 +75,15 @@ public sealed class CleaningPropertyTests
         var left = new CleaningCounts();
         new PersonalDataStep(new PersonalDataOptions { Action = PersonalDataAction.Find }).Apply(redacted, left);
         return left.PersonalData.Count == 0;
+    }));
+
+    [Theory]
+    [InlineData(NormalizationForm.FormC)]
+    [InlineData(NormalizationForm.FormKC)]
+    public void NormalizationIsTheFrameworksWhereThatTakesTheText(NormalizationForm form) => Check.One(Checks, Prop.ForAll(Texts, text =>
+    {
+        var valid = string.Concat(text.EnumerateRunes().Select(r => r.ToString())).Replace('\uFFFE', 'x');
+        return UnicodeStep.Apply(valid, form) == valid.Normalize(form);
     }));
 
     [Fact]

@@ -128,7 +128,10 @@ public sealed class PersonalDataTests
     {
         var options = new CleaningOptions
         {
-            Markup = MarkupMode.Strip, LetterCase = LetterCaseMode.Lower, Punctuation = PunctuationMode.Remove, Numbers = NumberMode.Remove,
+            Markup = MarkupMode.Strip,
+            LetterCase = LetterCaseMode.Lower,
+            Punctuation = PunctuationMode.Remove,
+            Numbers = NumberMode.Remove,
             PersonalData = new PersonalDataOptions { Action = PersonalDataAction.Redact },
         };
         Assert.Equal("mail <EMAIL> or <PHONE> ", DocumentCleanerTests.Clean("<p>Mail: Jane.Doe@Example.COM or +1 415-555-2671 (2026)!", options));
