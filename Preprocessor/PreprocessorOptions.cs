@@ -19,6 +19,13 @@ internal sealed record PreprocessorOptions
     /// <summary>Takes what is downloaded. Default: <c>llmpipeline-sources</c> in the scratch folder.</summary>
     public string CacheFolder { get; init; } = "";
 
+    /// <summary>What <c>az://</c> means; set from the connection string <c>sources</c>.</summary>
+    public string? AzureConnection { get; set; }
+
     /// <summary>How remote sources are fetched.</summary>
-    public SourceOptions Sources() => new() { CacheFolder = CacheFolder.Length > 0 ? CacheFolder : Path.Combine(ScratchFolder, "llmpipeline-sources") };
+    public SourceOptions Sources() => new()
+    {
+        CacheFolder = CacheFolder.Length > 0 ? CacheFolder : Path.Combine(ScratchFolder, "llmpipeline-sources"),
+        AzureConnection = AzureConnection,
+    };
 }

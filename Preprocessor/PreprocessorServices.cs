@@ -11,6 +11,7 @@ internal static class PreprocessorServices
         var services = builder.Services;
         services.AddLlmPipelineGrpc();
         services.Configure<PreprocessorOptions>(builder.Configuration.GetSection(PreprocessorOptions.Section));
+        services.PostConfigure<PreprocessorOptions>(o => o.AzureConnection ??= builder.Configuration.GetConnectionString("sources"));
         services.AddSingleton(_ => BlobStore.Open(builder.Configuration.GetConnectionString("storage")));
         services.AddSingleton<PreprocessorTelemetry>();
         services.AddSingleton<TokenizerResolver>();

@@ -28,6 +28,11 @@ internal sealed class PathGlob
         return new PathGlob(root, path[(fixedPart + 1)..]);
     }
 
+    /// <summary>A pattern of names that have no folder of this machine before them.</summary>
+    public static PathGlob OfRelative(string pattern) => new("", pattern);
+
+    public bool Matches(string name, bool relative) => relative ? _regex.IsMatch(name) : Matches(name);
+
     public bool Matches(string fullPath) => _regex.IsMatch(Path.GetRelativePath(Root, fullPath).Replace('\\', '/'));
 
     private static string ToRegex(string pattern)

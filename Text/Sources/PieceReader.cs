@@ -8,7 +8,7 @@ namespace LlmPipeline.Text.Sources;
 /// <param name="onInvalid">What happens where a file cannot be read further.</param>
 internal sealed class PieceReader(SourceOptions options, string textField, InvalidRecords onInvalid = InvalidRecords.Fail)
 {
-    private readonly SourceOptions _options = options;
+    private readonly RemoteContent _content = new(options);
 
     /// <summary>The pieces of a unit, in order.</summary>
     /// <exception cref="TextSourceException">A file cannot be read.</exception>
@@ -17,8 +17,8 @@ internal sealed class PieceReader(SourceOptions options, string textField, Inval
         foreach (var file in unit.Files)
         {
             cancellationToken.ThrowIfCancellationRequested();
-            await Task.CompletedTask;
-            foreach (var piece in Guarded(file, Read(file, file.Path, unit.Range ?? SourceRange.All)))
+            var path = await _content.FetchAsync(file, cancellationToken);
+            foreach (var piece in Guarded(file, Read(file, path, unit.Range ?? SourceRange.All)))
             {
                 yield return piece;
             }

@@ -1,5 +1,5 @@
-using System.Security.Cryptography;
 using System.Runtime.InteropServices;
+using System.Security.Cryptography;
 
 namespace LlmPipeline.Text.Sources;
 
@@ -13,7 +13,9 @@ public static class SourceFiles
     /// Turns sources into files: in the order of the sources, and in ordinal order of paths within one; a file that two sources name
     /// is read once.
     /// </summary>
-    /// <param name="sources"><c>dotnet-docs:</c>, or a file, a folder (recursive; hidden entries are left out), or a glob.</param>
+    /// <param name="sources">
+    /// <c>dotnet-docs:</c>; a file, a folder (recursive; hidden entries are left out), or a glob; <c>https://</c>, <c>hf://datasets/</c> or <c>az://</c>.
+    /// </param>
     /// <param name="options">How remote sources are reached.</param>
     /// <param name="cancellationToken">Stops the search.</param>
     /// <returns>The files; entries are made when they are asked for.</returns>
@@ -21,10 +23,13 @@ public static class SourceFiles
     public static async Task<IReadOnlyList<SourceFile>> FindAsync(IEnumerable<string> sources, SourceOptions options, CancellationToken cancellationToken = default)
     {
         var all = sources.ToList();
+        var remote = new RemoteSources(options);
         var lists = new List<SourceFileList>();
         foreach (var source in all)
         {
-            lists.Add(await Task.Run(() => FindOne(source, cancellationToken), cancellationToken));
+            lists.Add(RemoteSources.IsRemote(source)
+                ? [.. await remote.FindAsync(source, cancellationToken)]
+                : await Task.Run(() => FindOne(source, cancellationToken), cancellationToken));
         }
 
         if (lists is [var single])
@@ -43,7 +48,7 @@ public static class SourceFiles
     }
 
     /// <summary>Makes a path absolute, so that it means the same everywhere; other sources stay as they are.</summary>
-    public static string Resolve(string source) => source == DotnetDocs.Source || source.Length == 0 ? source : Path.GetFullPath(source);
+    public static string Resolve(string source) => source == DotnetDocs.Source || source.Length == 0 || RemoteSources.IsRemote(source) ? source : Path.GetFullPath(source);
 
     private static UInt128 HashOf(string path)
     {
@@ -67,7 +72,7 @@ public static class SourceFiles
 
         if (string.IsNullOrWhiteSpace(source) || source.Contains('\0'))
         {
-            throw new TextSourceException(TextSourceProblem.NotFound, "A source is empty. Give a file, a folder, a glob, or dotnet-docs:.");
+            throw new TextSourceException(TextSourceProblem.NotFound, "A source is empty. Give a file, a folder, a glob, an address, or dotnet-docs:.");
         }
 
         if (File.Exists(source))
