@@ -30,6 +30,7 @@ internal static class CommandLine
             RunsCommand.Create(globals),
             QuickstartCommand.Create(globals),
             DatasetsCommand.Create(globals),
+            TokenizersCommand.Create(globals),
             ModelsCommand.Create(globals),
             GenerateCommand.Create(globals),
             EvaluateCommand.Create(globals),

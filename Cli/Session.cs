@@ -37,6 +37,7 @@ internal sealed class Session : IDisposable
         });
         Runs = new RunService.RunServiceClient(_channel);
         Datasets = new DatasetService.DatasetServiceClient(_channel);
+        Tokenizers = new TokenizerService.TokenizerServiceClient(_channel);
         Evaluations = new EvaluationService.EvaluationServiceClient(_channel);
         Inference = new InferenceService.InferenceServiceClient(_channel);
     }
@@ -48,6 +49,8 @@ internal sealed class Session : IDisposable
     public RunService.RunServiceClient Runs { get; }
 
     public DatasetService.DatasetServiceClient Datasets { get; }
+
+    public TokenizerService.TokenizerServiceClient Tokenizers { get; }
 
     public EvaluationService.EvaluationServiceClient Evaluations { get; }
 

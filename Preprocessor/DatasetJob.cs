@@ -297,6 +297,8 @@ internal sealed partial class DatasetJob(
             DocumentCount = s.DocumentCount,
             TokenCount = s.TokenCount,
             ByteCount = s.ByteCount,
+            UnknownTokenCount = s.UnknownTokenCount,
+            UnknownByteCount = s.UnknownByteCount,
         }));
         dataset.Progress = new DatasetProgress
         {

@@ -18,6 +18,8 @@ internal static class PreprocessorServices
         services.AddSingleton<DatasetSpecResolver>();
         services.AddSingleton<TokenizerCache>();
         services.AddSingleton<UnfinishedDatasets>();
+        services.AddSingleton<TokenizerLibrary>();
+        services.AddSingleton<TokenizerReports>();
         services.AddSingleton<DatasetCatalog>();
         services.AddSingleton<DatasetJob>();
         services.AddHostedService<DatasetWorker>();

@@ -7,9 +7,18 @@ using LlmPipeline.Text;
 namespace LlmPipeline.Preprocessor;
 
 /// <summary>The tokenizer calls.</summary>
-internal sealed class TokenizerGrpcService(TokenizerCache tokenizers) : TokenizerService.TokenizerServiceBase
+internal sealed class TokenizerGrpcService(TokenizerCache tokenizers, TokenizerLibrary library, TokenizerReports reports) : TokenizerService.TokenizerServiceBase
 {
     private const int MaxTextBytes = 1 << 20;
+
+    public override Task<ListTokenizersResponse> ListTokenizers(ListTokenizersRequest request, ServerCallContext context) =>
+        library.ListAsync(request.PageSize, request.PageToken, context.CancellationToken);
+
+    public override async Task<GetTokenizerResponse> GetTokenizer(GetTokenizerRequest request, ServerCallContext context) =>
+        new() { Tokenizer = await library.GetAsync(request.Name, context.CancellationToken) };
+
+    public override Task<GetTokenizerReportResponse> GetTokenizerReport(GetTokenizerReportRequest request, ServerCallContext context) =>
+        reports.MakeAsync(request, context.CancellationToken);
 
     public override async Task<EncodeResponse> Encode(EncodeRequest request, ServerCallContext context)
     {

@@ -6,7 +6,7 @@ using static LlmPipeline.Preprocessor.SpecChecks;
 namespace LlmPipeline.Preprocessor;
 
 /// <summary>Fills in and checks <c>spec.tokenizer</c>.</summary>
-internal sealed class TokenizerResolver(TokenizerCache tokenizers)
+internal sealed class TokenizerResolver(TokenizerCache tokenizers, TokenizerLibrary library)
 {
     private const int MaxVocabularySize = 1 << 20;
     private const int DefaultVocabularySize = 4096;
@@ -21,6 +21,16 @@ internal sealed class TokenizerResolver(TokenizerCache tokenizers)
     {
         if (spec.HasName)
         {
+            return await ResolveExistingAsync(spec, cancellationToken);
+        }
+
+        if (spec.HasFile)
+        {
+            // The file may change or go; what was read of it is kept.
+            var (file, kind) = (spec.File, spec.HasKind ? spec.Kind : null);
+            spec.ClearFile();
+            spec.Name = await library.ImportAsync(file, cancellationToken);
+            Require(kind is null || kind == (await tokenizers.GetAsync(spec.Name, cancellationToken)).Kind, "tokenizer.kind", $"is '{kind}', which '{Quoted(file)}' is not. Leave it out.");
             return await ResolveExistingAsync(spec, cancellationToken);
         }
 

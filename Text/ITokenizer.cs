@@ -41,6 +41,17 @@ public interface ITokenizer
     /// <summary>The UTF-8 bytes that an id stands for; empty for special tokens.</summary>
     ReadOnlySpan<byte> BytesOf(int id);
 
+    /// <summary>
+    /// The bytes that an id adds to a text behind another id. They are those of <see cref="BytesOf"/>, but for kinds that leave spaces out and
+    /// put them back between words. <see cref="Decode"/> is these, joined, special tokens aside.
+    /// </summary>
+    /// <param name="previous">The id before it that is not special; -1 at the begin of a text.</param>
+    /// <param name="id">The id.</param>
+    ReadOnlySpan<byte> BytesAfter(int previous, int id) => BytesOf(id);
+
+    /// <summary>Id of what the vocabulary has no token for; null where that cannot happen.</summary>
+    int? UnknownId => null;
+
     /// <summary>Decodes ids; invalid UTF-8 is replaced by U+FFFD, special tokens are left out.</summary>
     string Decode(ReadOnlySpan<int> ids);
 

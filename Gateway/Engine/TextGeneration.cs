@@ -49,7 +49,7 @@ internal sealed class TextGeneration : IAsyncDisposable
         _model = model;
         _parameters = parameters;
         _prompt = model.Tokenizer.Encode(parameters.Prompt);
-        _decoder = new StreamingDecoder(model.Tokenizer);
+        _decoder = new StreamingDecoder(model.Tokenizer, _prompt is [.., var last] ? last : -1);
         _stops = new StopFilter(parameters.Stop);
         _telemetry = telemetry;
         _onEnd = onEnd;

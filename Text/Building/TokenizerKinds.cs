@@ -5,28 +5,27 @@ namespace LlmPipeline.Text.Building;
 /// <summary>What a dataset's tokenizer can be: how text is counted for it, and how it is made of the counts.</summary>
 internal static class TokenizerKinds
 {
-    /// <summary>How text is counted.</summary>
-    public static TokenCounter CounterOf(TokenizerRecipe recipe) => recipe.Kind switch
+    /// <summary>How text is counted. Words and graphemes have a least frequency, so all of them are counted; a vocabulary of characters is that of all splits.</summary>
+    public static TokenCounter CounterOf(TokenizerRecipe recipe)
     {
-        "bpe" => CounterOf(WordSplitter.Create(recipe.Pattern)),
-        "character" => new TokenCounter(IsSampled: false, CountsAllSplits: true, CountCharacters),
-        _ => throw Unknown(recipe.Kind),
-    };
+        var splitter = TokenizerTrainer.SplitterOf(OptionsOf(recipe));
+        return recipe.Kind == "character"
+            ? new TokenCounter(IsSampled: false, CountsAllSplits: true, CountCharacters)
+            : new TokenCounter(IsSampled: recipe.Kind is not ("word" or "grapheme"), CountsAllSplits: false, (words, utf8) => words.Add(utf8, splitter));
+    }
 
     /// <summary>Makes the tokenizer.</summary>
-    public static ITokenizer Train(TokenizerRecipe recipe, WordCounts words, Action<double> progress, CancellationToken cancellationToken) => recipe.Kind switch
-    {
-        "bpe" => BpeTrainer.Train(
-            words,
-            new BpeOptions(recipe.VocabularySize) { Splitter = WordSplitter.Create(recipe.Pattern), SpecialTokens = recipe.SpecialTokens },
-            progress,
-            cancellationToken),
-        "character" => CharacterTokenizer.Create(Enumerable.Range(0, words.DistinctCount).Select(i => RuneOf(words.WordAt(i)))),
-        _ => throw Unknown(recipe.Kind),
-    };
+    public static ITokenizer Train(TokenizerRecipe recipe, WordCounts words, Action<double> progress, CancellationToken cancellationToken) =>
+        TokenizerTrainer.Train(words, OptionsOf(recipe), progress, cancellationToken);
 
-    private static TokenCounter CounterOf(IWordSplitter splitter) =>
-        new(IsSampled: true, CountsAllSplits: false, (words, utf8) => words.Add(utf8, splitter));
+    private static TokenizerOptions OptionsOf(TokenizerRecipe recipe) => new()
+    {
+        Kind = recipe.Kind,
+        VocabularySize = recipe.VocabularySize,
+        MinFrequency = recipe.MinFrequency,
+        Pattern = recipe.Pattern,
+        SpecialTokens = recipe.SpecialTokens,
+    };
 
     private static void CountCharacters(WordCounts words, ReadOnlySpan<byte> utf8)
     {
@@ -54,12 +53,4 @@ internal static class TokenizerKinds
             }
         }
     }
-
-    private static Rune RuneOf(ReadOnlySpan<byte> utf8)
-    {
-        Rune.DecodeFromUtf8(utf8, out var rune, out _);
-        return rune;
-    }
-
-    private static InvalidDataException Unknown(string kind) => new($"There is no tokenizer kind '{kind}'.");
 }

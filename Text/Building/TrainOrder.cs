@@ -301,16 +301,19 @@ internal sealed class TrainOrder(JobFolder folder, UnitPlan plan, IReadOnlyList<
         var cut = ids[..(tokens * bytesPerToken)].ToArray();
         var end = Shards.EncodedBatch.Pack([tokenizer.EndOfTextId], bytesPerToken);
         end.CopyTo(cut.AsSpan(cut.Length - bytesPerToken));
-        int bytes = 0, characters = 0;
-        for (var i = 0; i < tokens - 1; i++)
+        int bytes = 0, characters = 0, unknown = 0;
+        for (int i = 0, previous = -1; i < tokens - 1; i++)
         {
             var at = cut.AsSpan(i * bytesPerToken);
-            var text = tokenizer.BytesOf(bytesPerToken == sizeof(ushort) ? MemoryMarshal.Read<ushort>(at) : MemoryMarshal.Read<int>(at));
+            var id = bytesPerToken == sizeof(ushort) ? MemoryMarshal.Read<ushort>(at) : MemoryMarshal.Read<int>(at);
+            var text = tokenizer.BytesAfter(previous, id);
+            previous = text.IsEmpty ? previous : id;
+            unknown += id == tokenizer.UnknownId ? 1 : 0;
             bytes += text.Length;
             characters += Sources.Utf8Text.CountCharacters(text);
         }
 
-        return new EncodedDocuments(0, cut, [document with { Tokens = tokens, Bytes = bytes, Characters = characters }]);
+        return new EncodedDocuments(0, cut, [document with { Tokens = tokens, Bytes = bytes, Characters = characters, UnknownTokens = unknown, UnknownBytes = 0 }]);
     }
 
     private IEnumerable<int> UnitsOf(int part) =>

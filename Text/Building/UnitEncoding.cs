@@ -18,10 +18,12 @@ internal sealed record EncodedSize(long Documents, long Tokens, long Bytes, long
 /// <param name="Bytes">UTF-8 bytes of the text.</param>
 /// <param name="Characters">Code points of the text.</param>
 /// <param name="Hash">Of the document.</param>
+/// <param name="UnknownTokens">Ids that stand for text outside the vocabulary.</param>
+/// <param name="UnknownBytes">Bytes of the text that decoding does not give back.</param>
 [StructLayout(LayoutKind.Sequential)]
-internal readonly record struct EncodedDocument(int Tokens, int Bytes, int Characters, ulong Hash)
+internal readonly record struct EncodedDocument(int Tokens, int Bytes, int Characters, ulong Hash, int UnknownTokens = 0, int UnknownBytes = 0)
 {
-    public const int Size = 20;
+    public const int Size = 28;
 
     public void Write(Span<byte> target)
     {
@@ -29,13 +31,17 @@ internal readonly record struct EncodedDocument(int Tokens, int Bytes, int Chara
         BinaryPrimitives.WriteInt32LittleEndian(target[4..], Bytes);
         BinaryPrimitives.WriteInt32LittleEndian(target[8..], Characters);
         BinaryPrimitives.WriteUInt64LittleEndian(target[12..], Hash);
+        BinaryPrimitives.WriteInt32LittleEndian(target[20..], UnknownTokens);
+        BinaryPrimitives.WriteInt32LittleEndian(target[24..], UnknownBytes);
     }
 
     public static EncodedDocument Read(ReadOnlySpan<byte> source) => new(
         BinaryPrimitives.ReadInt32LittleEndian(source),
         BinaryPrimitives.ReadInt32LittleEndian(source[4..]),
         BinaryPrimitives.ReadInt32LittleEndian(source[8..]),
-        BinaryPrimitives.ReadUInt64LittleEndian(source[12..]));
+        BinaryPrimitives.ReadUInt64LittleEndian(source[12..]),
+        BinaryPrimitives.ReadInt32LittleEndian(source[20..]),
+        BinaryPrimitives.ReadInt32LittleEndian(source[24..]));
 }
 
 /// <summary>Encodes a unit: for each split <c>encode/{unit}-{split}.ids</c>, the ids as they lie in shards, and <c>.documents</c>, an entry for each document.</summary>
@@ -143,12 +149,13 @@ internal sealed class UnitEncoding(JobFolder folder, Selection selection, IToken
             {
                 var before = ids.Count;
                 tokenizer.Encode(document.Utf8.Span, ids);
+                var unknown = UnknownText.Count(tokenizer, CollectionsMarshal.AsSpan(ids)[before..], document.Utf8.Length);
                 if (document.Ends)
                 {
                     ids.Add(tokenizer.EndOfTextId);
                 }
 
-                documents.Add(new EncodedDocument(ids.Count - before, document.Utf8.Length, document.Characters, document.Hash));
+                documents.Add(new EncodedDocument(ids.Count - before, document.Utf8.Length, document.Characters, document.Hash, (int)unknown.Tokens, (int)unknown.Bytes));
             }
 
             parts.Add(new EncodedDocuments(split.Key, EncodedBatch.Pack(CollectionsMarshal.AsSpan(ids), _bytesPerToken), [.. documents]));
@@ -210,5 +217,7 @@ internal sealed class UnitEncoding(JobFolder folder, Selection selection, IToken
 internal sealed record EncodedDocuments(int Split, byte[] Ids, EncodedDocument[] Documents)
 {
     /// <summary>As it is written to shards.</summary>
-    public EncodedBatch ToBatch() => new(Ids, Array.ConvertAll(Documents, d => d.Tokens), Documents.Sum(d => (long)d.Bytes), Documents.Sum(d => (long)d.Characters));
+    public EncodedBatch ToBatch() => new(
+        Ids, Array.ConvertAll(Documents, d => d.Tokens), Documents.Sum(d => (long)d.Bytes), Documents.Sum(d => (long)d.Characters),
+        new UnknownText(Documents.Sum(d => (long)d.UnknownTokens), Documents.Sum(d => (long)d.UnknownBytes)));
 }

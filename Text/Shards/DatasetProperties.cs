@@ -93,6 +93,12 @@ public sealed record SplitProperties
     /// <summary>Code points of cleaned text.</summary>
     public required long CharacterCount { get; init; }
 
+    /// <summary>Ids that stand for text outside the vocabulary.</summary>
+    public long UnknownTokenCount { get; init; }
+
+    /// <summary>Bytes of the text that decoding does not give back: what unknown ids stand for, and what the kind of tokenizer drops.</summary>
+    public long UnknownByteCount { get; init; }
+
     /// <summary>Files of ids, in order.</summary>
     public required IReadOnlyList<string> Shards { get; init; }
 

@@ -8,7 +8,8 @@ namespace LlmPipeline.Text.Shards;
 /// <param name="DocumentTokens">Number of ids of each document.</param>
 /// <param name="TextBytes">UTF-8 bytes of the text.</param>
 /// <param name="TextCharacters">Code points of the text.</param>
-internal sealed record EncodedBatch(byte[] Bytes, int[] DocumentTokens, long TextBytes, long TextCharacters)
+/// <param name="Unknown">What the ids do not say.</param>
+internal sealed record EncodedBatch(byte[] Bytes, int[] DocumentTokens, long TextBytes, long TextCharacters, UnknownText Unknown = default)
 {
     /// <summary>Bytes an id takes: 2 for vocabularies of up to 65,536 ids, else 4.</summary>
     public static int BytesPerToken(int vocabularySize) => vocabularySize <= 1 << 16 ? sizeof(ushort) : sizeof(uint);

@@ -22,6 +22,7 @@ internal sealed class ShardWriter(DirectoryWriter directory, int bytesPerToken, 
         await using var documentEnds = ScratchFile.Create(scratchFolder);
         var end = new byte[sizeof(ulong)];
         long documents = 0, tokens = 0, bytes = 0, characters = 0;
+        var unknown = default(UnknownText);
         await using var source = batches.GetAsyncEnumerator(cancellationToken);
         var offset = 0;
         var more = await source.MoveNextAsync();
@@ -42,6 +43,8 @@ internal sealed class ShardWriter(DirectoryWriter directory, int bytesPerToken, 
             TokenCount = tokens,
             ByteCount = bytes,
             CharacterCount = characters,
+            UnknownTokenCount = unknown.Tokens,
+            UnknownByteCount = unknown.Bytes,
             Shards = shards,
             Documents = documentsFile,
         };
@@ -71,6 +74,7 @@ internal sealed class ShardWriter(DirectoryWriter directory, int bytesPerToken, 
 
                 bytes += batch.TextBytes;
                 characters += batch.TextCharacters;
+                unknown += batch.Unknown;
                 written(batch);
                 offset = 0;
                 more = await source.MoveNextAsync();

@@ -45,6 +45,11 @@ internal static class CharacterFile
         json.WriteEndObject();
     });
 
+    /// <summary>Whether a <c>tokenizer.json</c> is one of these.</summary>
+    public static bool Is(JsonPart root) =>
+        JsonModels.TypeOf(root.Get("model")) == "WordLevel" && !root.TryGet("normalizer", out _) && root.TryGet("pre_tokenizer", out var part) && part.TextOrNull("type") == "Split"
+        && part.Get("pattern").TextOrNull("Regex") == AnyCharacter && root.TryGet("added_tokens", out var added) && added.Items().Select(t => t.TextOrNull("content") ?? "").ToHashSet().SetEquals(Special.Keys);
+
     /// <exception cref="InvalidDataException">The message says where.</exception>
     public static CharacterTokenizer Read(TokenizerJson file, string json)
     {

@@ -51,6 +51,8 @@ public sealed class CharacterTokenizer : ITokenizer
     /// <summary>Id of every character outside the vocabulary.</summary>
     public static int UnknownId => 1;
 
+    int? ITokenizer.UnknownId => UnknownId;
+
     /// <inheritdoc/>
     public IReadOnlyDictionary<string, int> SpecialIds => CharacterFile.Special;
 

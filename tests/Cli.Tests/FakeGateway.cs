@@ -30,6 +30,12 @@ internal sealed class FakeGateway : IAsyncDisposable
     /// <summary>Whether the first break comes as a status, which no message before it can be lost to.</summary>
     public bool BreaksWithStatus { get; set; } = true;
 
+    /// <summary>What WatchRun sends for certain runs, instead of <see cref="Versions"/>.</summary>
+    public Dictionary<string, Run> Outcomes { get; } = [];
+
+    /// <summary>Datasets beside the one that is always there.</summary>
+    public List<Dataset> Datasets { get; } = [];
+
     public List<Run> Runs { get; } = [];
 
     public List<Evaluation> Evaluations { get; } = [];
@@ -62,6 +68,7 @@ internal sealed class FakeGateway : IAsyncDisposable
         gateway = new FakeGateway(app);
         app.MapGrpcService<RunCalls>();
         app.MapGrpcService<DatasetCalls>();
+        app.MapGrpcService<TokenizerCalls>();
         app.MapGrpcService<EvaluationCalls>();
         app.MapGrpcService<InferenceCalls>();
         app.MapPost("/opentelemetry.proto.collector.trace.v1.TraceService/Export", async context =>
@@ -113,6 +120,12 @@ internal sealed class FakeGateway : IAsyncDisposable
         public override async Task WatchRun(WatchRunRequest request, IServerStreamWriter<WatchRunResponse> responseStream, ServerCallContext context)
         {
             gateway.Requests.Enqueue(request);
+            if (gateway.Outcomes.TryGetValue(request.Name, out var outcome))
+            {
+                await responseStream.WriteAsync(new WatchRunResponse { Sequence = 1, Run = outcome });
+                return;
+            }
+
             for (var i = (int)request.AfterSequence; i < gateway.Versions.Count; i++)
             {
                 if (gateway.Versions[i] is { } run)
@@ -158,7 +171,7 @@ internal sealed class FakeGateway : IAsyncDisposable
         private Run Find(string name) => gateway.Runs.FirstOrDefault(r => r.Name == name) ?? throw new RpcException(new Status(StatusCode.NotFound, $"'{name}' does not exist."));
     }
 
-    private sealed class DatasetCalls : DatasetService.DatasetServiceBase
+    private sealed class DatasetCalls(FakeGateway gateway) : DatasetService.DatasetServiceBase
     {
         private static readonly Dataset Only = new()
         {
@@ -176,11 +189,44 @@ internal sealed class FakeGateway : IAsyncDisposable
 
         public override Task<GetDatasetResponse> GetDataset(GetDatasetRequest request, ServerCallContext context) => request.Name == Only.Name
             ? Task.FromResult(new GetDatasetResponse { Dataset = Only })
+            : gateway.Datasets.FirstOrDefault(d => d.Name == request.Name) is { } found ? Task.FromResult(new GetDatasetResponse { Dataset = found })
             : throw new RpcException(new Status(StatusCode.NotFound, $"'{request.Name}' does not exist."));
 
         public override Task<GetDataCardResponse> GetDataCard(GetDataCardRequest request, ServerCallContext context) => request.Name == Only.Name
             ? Task.FromResult(new GetDataCardResponse { Markdown = "# Data card: datasets/d100\n", Json = "{ \"dataset\": \"datasets/d100\" }\n" })
             : throw new RpcException(new Status(StatusCode.NotFound, $"'{request.Name}' does not exist."));
+    }
+
+    private sealed class TokenizerCalls(FakeGateway gateway) : TokenizerService.TokenizerServiceBase
+    {
+        private static readonly Tokenizer Only = new()
+        {
+            Name = "tokenizers/word-8000-1",
+            Kind = "word",
+            VocabularySize = 8000,
+            Hash = "abc",
+            EndOfTextId = 0,
+            UnknownId = 1,
+            SpecialIds = { ["<|endoftext|>"] = 0, ["<unk>"] = 1 },
+        };
+
+        public override Task<ListTokenizersResponse> ListTokenizers(ListTokenizersRequest request, ServerCallContext context) =>
+            Task.FromResult(new ListTokenizersResponse { Tokenizers = { Only } });
+
+        public override Task<GetTokenizerResponse> GetTokenizer(GetTokenizerRequest request, ServerCallContext context) => request.Name == Only.Name
+            ? Task.FromResult(new GetTokenizerResponse { Tokenizer = Only })
+            : throw new RpcException(new Status(StatusCode.NotFound, $"'{request.Name}' does not exist."));
+
+        public override Task<EncodeResponse> Encode(EncodeRequest request, ServerCallContext context) => Task.FromResult(new EncodeResponse { Ids = { 5, 7 } });
+
+        public override Task<DecodeResponse> Decode(DecodeRequest request, ServerCallContext context) =>
+            Task.FromResult(new DecodeResponse { Text = request.Ids[0] == 5 ? "a" : "\n" });
+
+        public override Task<GetTokenizerReportResponse> GetTokenizerReport(GetTokenizerReportRequest request, ServerCallContext context)
+        {
+            gateway.Requests.Enqueue(request);
+            return Task.FromResult(new GetTokenizerReportResponse { Markdown = "# Report\n", Json = "{}\n" });
+        }
     }
 
     private sealed class EvaluationCalls(FakeGateway gateway) : EvaluationService.EvaluationServiceBase

@@ -57,6 +57,65 @@ public sealed class TokenizerServiceTests : IDisposable
             StatusCode.DataLoss, ErrorReasons.CorruptData, "tokenizer.json");
     }
 
+    [Fact]
+    public async Task TokenizersAreListedAndShown()
+    {
+        await using var host = await PreprocessorHost.StartAsync(_folder.Path);
+        Assert.Empty((await host.Tokenizers.ListTokenizersAsync(new ListTokenizersRequest(), deadline: PreprocessorHost.Deadline)).Tokenizers);
+        var name = await MakeTokenizerAsync(host);
+        var page = await host.Tokenizers.ListTokenizersAsync(new ListTokenizersRequest { PageSize = 1 }, deadline: PreprocessorHost.Deadline);
+        var found = (await host.Tokenizers.GetTokenizerAsync(new GetTokenizerRequest { Name = name }, deadline: PreprocessorHost.Deadline)).Tokenizer;
+        Assert.Equal((name, "bpe", 300, found.Hash), (page.Tokenizers.Single().Name, page.Tokenizers[0].Kind, page.Tokenizers[0].VocabularySize, page.Tokenizers[0].Hash));
+        Assert.Equal("", page.NextPageToken);
+        Assert.Empty((await host.Tokenizers.ListTokenizersAsync(new ListTokenizersRequest { PageToken = name }, deadline: PreprocessorHost.Deadline)).Tokenizers);
+        Assert.Equal(0, found.SpecialIds["<|endoftext|>"]);
+        Assert.False(found.HasUnknownId);
+    }
+
+    [Fact]
+    public async Task ATokenizerIsMeasuredOnSourcesAndTextsBesideAFile()
+    {
+        await using var host = await PreprocessorHost.StartAsync(_folder.Path);
+        var name = await MakeTokenizerAsync(host);
+        var file = _folder.Write("characters/tokenizer.json", Text.CharacterTokenizer.Create(["to be or not"]).ToJson());
+        var report = await host.Tokenizers.GetTokenizerReportAsync(
+            new GetTokenizerReportRequest
+            {
+                Tokenizer = name,
+                Reference = file,
+                Baseline = "b",
+                Texts = { new LabelledText { Label = "a", Sources = { _folder.Write("a.jsonl", "{\"text\": \"to be or\"}\n{\"text\": \"not to be\"}\n") } }, new LabelledText { Label = "b", Text = "to be" } },
+            },
+            deadline: PreprocessorHost.Deadline);
+        Assert.Equal([("a", 17L, 6L, 17L), ("b", 5L, 2L, 5L)], report.Labels.Select(l => (l.Label, l.ByteCount, l.WordCount, l.ReferenceTokenCount)));
+        Assert.Equal(3.4, report.Labels[0].ReferenceRatio, 9);
+        Assert.Equal(22, report.Total.ByteCount);
+        Assert.Contains("| a | 17 |", report.Markdown, StringComparison.Ordinal);
+        Assert.Contains("\"baseline\": \"b\"", report.Json, StringComparison.Ordinal);
+        var other = await host.Tokenizers.GetTokenizerReportAsync(
+            new GetTokenizerReportRequest { Tokenizer = Path.GetDirectoryName(file), Texts = { new LabelledText { Text = "to x" } } }, deadline: PreprocessorHost.Deadline);
+        Assert.Equal((0.25, "character", "text"), (other.Total.UnknownRate, other.Kind, other.Labels.Single().Label));
+    }
+
+    [Fact]
+    public async Task WrongReportRequestsAreRefused()
+    {
+        await using var host = await PreprocessorHost.StartAsync(_folder.Path);
+        var broken = _folder.Write("broken.json", "{");
+        var text = new LabelledText { Label = "a", Text = "x" };
+        await AssertErrorAsync(Report(new GetTokenizerReportRequest { Tokenizer = "tokenizers/none" }), StatusCode.InvalidArgument, ErrorReasons.InvalidSpec, "texts has 0 entries");
+        await AssertErrorAsync(Report(new GetTokenizerReportRequest { Tokenizer = "tokenizers/none", Texts = { text } }), StatusCode.NotFound, ErrorReasons.NotFound, "'tokenizers/none' does not exist");
+        await AssertErrorAsync(Report(new GetTokenizerReportRequest { Tokenizer = "none.json", Texts = { text } }), StatusCode.NotFound, ErrorReasons.NotFound, "no tokenizer 'none.json'");
+        await AssertErrorAsync(Report(new GetTokenizerReportRequest { Tokenizer = broken, Texts = { text } }), StatusCode.InvalidArgument, ErrorReasons.InvalidSpec, "broken.json': the file is not JSON: line 1");
+        await AssertErrorAsync(Report(new GetTokenizerReportRequest { Tokenizer = broken, Texts = { new LabelledText() } }), StatusCode.InvalidArgument, ErrorReasons.InvalidSpec, "texts[0] needs either");
+        var tokenizer = await MakeTokenizerAsync(host);
+        await AssertErrorAsync(Report(new GetTokenizerReportRequest { Tokenizer = tokenizer, Texts = { text }, Baseline = "b" }), StatusCode.InvalidArgument, ErrorReasons.InvalidSpec, "label 'b'");
+        await AssertErrorAsync(
+            Report(new GetTokenizerReportRequest { Tokenizer = tokenizer, Texts = { new LabelledText { Sources = { "/none/x.txt" } } } }), StatusCode.InvalidArgument, ErrorReasons.SourceNotFound, "/none/x.txt");
+
+        Func<Task> Report(GetTokenizerReportRequest request) => async () => await host.Tokenizers.GetTokenizerReportAsync(request, deadline: PreprocessorHost.Deadline);
+    }
+
     private async Task<string> MakeTokenizerAsync(PreprocessorHost host)
     {
         var path = _folder.Write("text.txt", string.Concat(Enumerable.Range(0, 400).Select(i => $"to be or not to be, that is question {i} of {i * 7} others\n")));

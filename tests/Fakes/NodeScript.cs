@@ -1,11 +1,13 @@
 using System.Diagnostics;
+using Xunit;
 
-namespace LlmPipeline.Gateway.Tests;
+namespace LlmPipeline.Fakes;
 
 /// <summary>Runs a script of the folder Node with one npm package, which is installed into the temporary folder.</summary>
-internal static class NodeScript
+public static class NodeScript
 {
     private static readonly TimeSpan InstallTime = TimeSpan.FromMinutes(3);
+    private static readonly TimeSpan RunTime = TimeSpan.FromMinutes(2);
 
     /// <summary>Runs a script, whose first argument is the folder to take the package from; a failure of the script fails the test with its output.</summary>
     public static async Task RunAsync(string package, string version, string script, params string[] arguments)
@@ -20,7 +22,7 @@ internal static class NodeScript
         }
 
         var path = Path.Combine(AppContext.BaseDirectory, "Node", script);
-        await RunAsync("node", [path, folder, .. arguments], GatewayHost.Patience * 2);
+        await RunAsync("node", [path, folder, .. arguments], RunTime);
     }
 
     private static async Task RunAsync(string file, string[] arguments, TimeSpan time)
