@@ -1,12 +1,13 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
+using LlmPipeline.Text.Sources;
 
 namespace LlmPipeline.Text;
 
 /// <summary>
 /// Merges words, and remembers them: words of text repeat. Short words are kept in sets of four by a key of 16 bytes that holds the whole word,
 /// the newest in place of an older one where a set is full; longer ones in a table, which is emptied when it is full. Memory is bounded (about
-/// 5 MB). For one thread at a time.
+/// 5 MB). A word of more than 1 MiB is merged in parts of that size. For one thread at a time.
 /// </summary>
 internal sealed class BpeEncoder(BpeMerges merges, int[] idOfByte)
 {
@@ -15,6 +16,10 @@ internal sealed class BpeEncoder(BpeMerges merges, int[] idOfByte)
 
     private const int ShortBytes = 15;
     private const int LongBytes = 96;
+
+    // What has no end to its words is no language, and must not take memory without end.
+    private const int MaxWordBytes = 1 << 20;
+
     private const int SetSize = 4;
     private const int InlineIds = 3;
     private const int MaxShortWords = 1 << 16;
@@ -118,7 +123,7 @@ internal sealed class BpeEncoder(BpeMerges merges, int[] idOfByte)
     {
         if (word.Length > LongBytes)
         {
-            return Merge(word, ids);
+            return MergeInParts(word, ids);
         }
 
         if (_long.Count >= MaxLongWords || _pool.Count > MaxPooledIds)
@@ -137,6 +142,19 @@ internal sealed class BpeEncoder(BpeMerges merges, int[] idOfByte)
         var count = Merge(word, ids);
         _longIds.Add((_pool.Count, count));
         _pool.AddRange(ids[..count]);
+        return count;
+    }
+
+    private int MergeInParts(ReadOnlySpan<byte> word, Span<int> ids)
+    {
+        var count = 0;
+        while (!word.IsEmpty)
+        {
+            var part = word.Length <= MaxWordBytes ? word.Length : Utf8Text.WholeCharacters(word[..MaxWordBytes]);
+            count += Merge(word[..part], ids[count..]);
+            word = word[part..];
+        }
+
         return count;
     }
 

@@ -11,15 +11,17 @@ namespace LlmPipeline.Text;
 internal sealed class RegexSplitter : IWordSplitter
 {
     // For one match: a pattern that backtracks without end has to fail, not to hang.
-    private static readonly TimeSpan Timeout = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan DefaultTimeout = TimeSpan.FromSeconds(10);
 
     private readonly Regex _regex;
 
+    /// <param name="pattern">The regular expression.</param>
+    /// <param name="timeout">Longest time for one match; by default 10 s.</param>
     /// <exception cref="ArgumentException">Not a regular expression.</exception>
-    public RegexSplitter(string pattern)
+    public RegexSplitter(string pattern, TimeSpan? timeout = null)
     {
         Pattern = pattern;
-        _regex = new Regex(pattern, RegexOptions.CultureInvariant | RegexOptions.Compiled, Timeout);
+        _regex = new Regex(pattern, RegexOptions.CultureInvariant | RegexOptions.Compiled, timeout ?? DefaultTimeout);
     }
 
     public string Name => Pattern;
@@ -45,7 +47,7 @@ internal sealed class RegexSplitter : IWordSplitter
         catch (RegexMatchTimeoutException exception)
         {
             throw new InvalidDataException(
-                $"The split pattern {BpeVocabulary.Quote(Pattern)} took more than {Timeout.TotalSeconds:F0} s for one word of a text of {utf8.Length} bytes: simplify it, nested repetitions are the usual cause.", exception);
+                $"The split pattern {BpeVocabulary.Quote(Pattern)} took more than {_regex.MatchTimeout.TotalSeconds} s for one word of a text of {utf8.Length} bytes: simplify it, nested repetitions are the usual cause.", exception);
         }
         finally
         {

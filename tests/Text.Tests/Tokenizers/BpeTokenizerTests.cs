@@ -1,5 +1,6 @@
 using System.Text;
 using System.Text.Json;
+using System.Text.RegularExpressions;
 
 namespace LlmPipeline.Text.Tests.Tokenizers;
 
@@ -40,7 +41,7 @@ public sealed class BpeTokenizerTests
         {
             Merges = [.. model.GetProperty("merges").EnumerateArray().Select(m => m.GetString()!)],
             ByteLevel = true,
-            PreTokenizer = new Microsoft.ML.Tokenizers.RegexPreTokenizer(Gpt2SplitterTests.Pattern(), null),
+            PreTokenizer = new Microsoft.ML.Tokenizers.RegexPreTokenizer(new Regex(WordSplitter.Gpt2.Pattern, RegexOptions.CultureInvariant), null),
         });
 
         foreach (var (name, text) in TestTexts.Languages)

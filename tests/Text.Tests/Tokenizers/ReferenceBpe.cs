@@ -15,7 +15,7 @@ internal static class ReferenceBpe
         var parts = Encoding.UTF8.GetBytes(word).Select(b => ByteAlphabet.Write([b])).ToList();
         while (true)
         {
-            var best = Enumerable.Range(0, parts.Count - 1).MinBy(i => ranks.GetValueOrDefault($"{parts[i]} {parts[i + 1]}", int.MaxValue));
+            var best = Enumerable.Range(0, Math.Max(1, parts.Count - 1)).MinBy(i => parts.Count < 2 ? 0 : ranks.GetValueOrDefault($"{parts[i]} {parts[i + 1]}", int.MaxValue));
             if (parts.Count < 2 || !ranks.ContainsKey($"{parts[best]} {parts[best + 1]}"))
             {
                 return [.. parts.Select(p => model.GetProperty("vocab").GetProperty(p).GetInt32())];
