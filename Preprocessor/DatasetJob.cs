@@ -25,6 +25,7 @@ internal sealed partial class DatasetJob(
         options.Value.ScratchFolder, options.Value.Parallelism > 0 ? options.Value.Parallelism : Environment.ProcessorCount)
     {
         Sources = options.Value.Sources(),
+        UnitBytes = Math.Max(1, options.Value.UnitBytes),
     });
 
     /// <summary>The right to make a dataset; null when another replica has it.</summary>

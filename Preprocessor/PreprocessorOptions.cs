@@ -1,3 +1,4 @@
+using LlmPipeline.Text.Building;
 using LlmPipeline.Text.Sources;
 
 namespace LlmPipeline.Preprocessor;
@@ -12,6 +13,9 @@ internal sealed record PreprocessorOptions
 
     /// <summary>Documents in work at the same time. 0 means one a processor.</summary>
     public int Parallelism { get; init; }
+
+    /// <summary>Bytes of source files in a unit of work, which one replica at a time works on. What is made does not depend on it.</summary>
+    public long UnitBytes { get; init; } = DatasetBuilderOptions.DefaultUnitBytes;
 
     /// <summary>Folders that sources may be in, for services that others can reach. Empty: any folder that the service can read.</summary>
     public string[] SourceRoots { get; init; } = [];

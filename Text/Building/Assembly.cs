@@ -1,9 +1,10 @@
 using LlmPipeline.Storage;
+using LlmPipeline.Text.Reports;
 using LlmPipeline.Text.Shards;
 
 namespace LlmPipeline.Text.Building;
 
-/// <summary>Puts the encoded units together: shards, manifest. One process does it.</summary>
+/// <summary>Puts the encoded units together: shards, data card, manifest. One process does it.</summary>
 internal sealed class Assembly(
     IBlobStore store, JobFolder folder, UnitPlan plan, Selection selection, ITokenizer tokenizer, string tokenizerName, DatasetBuilderOptions options, BuildProgress progress,
     HeldLease? lease)
@@ -27,7 +28,9 @@ internal sealed class Assembly(
             written.Add(await writer.WriteAsync(SplitPlan.Names[split], documents.Select(d => d.ToBatch()), batch => progress.AddStep(batch.DocumentTokens.Sum()), cancellationToken));
         }
 
-        var skipped = read.Aggregate(Sources.SkippedRecords.None, (all, r) => all.Add(r.Skipped));
+        var card = await new CardWriting(folder, plan, selection, options.ScratchFolder).MakeAsync(tokenizerName, tokenizer, read, written, cancellationToken);
+        await directory.WriteTextAsync(DataCard.JsonFile, card.ToJson(), cancellationToken);
+        await directory.WriteTextAsync(DataCard.MarkdownFile, card.ToMarkdown(), cancellationToken);
         var properties = new DatasetProperties
         {
             Format = DatasetProperties.CurrentFormat,
@@ -38,8 +41,8 @@ internal sealed class Assembly(
             DocumentCount = selection.Documents,
             DuplicateCount = selection.Duplicates,
             NearDuplicateCount = selection.NearDuplicates,
-            SkippedCount = skipped.Count,
-            SourceByteCount = read.Sum(r => r.SourceBytes),
+            SkippedCount = card.Skipped.Records,
+            SourceByteCount = plan.EndBytes[selection.UnitCount - 1],
             Splits = written,
             Mixture = _recipe.Mixture.Count == 0 ? null : [.. plan.Parts.Select((p, i) => new PartProperties(p.Label, partTokens[i], budgets[i].Tokens))],
             Spec = folder.Job.Spec,

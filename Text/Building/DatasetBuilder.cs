@@ -11,15 +11,19 @@ namespace LlmPipeline.Text.Building;
 /// <param name="Degree">Documents in work at the same time.</param>
 public sealed record DatasetBuilderOptions(string ScratchFolder, int Degree)
 {
+    /// <summary>Small enough to be spread over replicas and to be done again, large enough not to be many.</summary>
+    public const long DefaultUnitBytes = 32 << 20;
+
     /// <summary>The system's temporary folder and all processors.</summary>
     public static DatasetBuilderOptions Default => new(Path.GetTempPath(), Environment.ProcessorCount);
 
     /// <summary>How remote sources are fetched.</summary>
     public SourceOptions Sources { get; init; } = new();
 
-    internal long MaxShardBytes { get; init; } = ShardWriter.DefaultMaxShardBytes;
+    /// <summary>Bytes of source files in a unit of work.</summary>
+    public long UnitBytes { get; init; } = DefaultUnitBytes;
 
-    internal long UnitBytes { get; init; } = 32 << 20;
+    internal long MaxShardBytes { get; init; } = ShardWriter.DefaultMaxShardBytes;
 }
 
 /// <summary>

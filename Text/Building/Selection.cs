@@ -20,6 +20,9 @@ internal sealed record Selection
     /// <summary>Kept bytes of the training split, by part of the mixture.</summary>
     public required IReadOnlyList<long> PartBytes { get; init; }
 
+    /// <summary>Kept documents, by part of the mixture.</summary>
+    public required IReadOnlyList<long> PartDocuments { get; init; }
+
     /// <summary>Documents dropped because an earlier one had the same text.</summary>
     public required long Duplicates { get; init; }
 

@@ -47,6 +47,7 @@ internal sealed class SelectionStage(JobFolder folder, UnitPlan plan, string scr
     {
         var splits = new SizeCounts[] { new(0, 0, 0), new(0, 0, 0), new(0, 0, 0) };
         var parts = new long[plan.Parts.Count];
+        var partDocuments = new long[plan.Parts.Count];
         var splitOf = new byte[verdicts.Count];
         var firstCharacters = new long[units];
         CutDocument? cut = null;
@@ -91,6 +92,7 @@ internal sealed class SelectionStage(JobFolder folder, UnitPlan plan, string scr
                     characters += kept.Characters;
                     splits[split] = splits[split].Add(kept.Bytes, kept.Characters);
                     parts[plan.PartOf(unit)] += split == 0 ? kept.Bytes : 0;
+                    partDocuments[plan.PartOf(unit)]++;
                 }
             }
 
@@ -104,6 +106,7 @@ internal sealed class SelectionStage(JobFolder folder, UnitPlan plan, string scr
             FirstCharacters = firstCharacters,
             Splits = splits,
             PartBytes = parts,
+            PartDocuments = partDocuments,
             Duplicates = exact,
             NearDuplicates = near,
             Cut = cut,

@@ -1,13 +1,15 @@
 using System.Buffers.Binary;
+using System.Collections.Concurrent;
 using System.Globalization;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using LlmPipeline.Storage;
+using LlmPipeline.Text.Cleaning;
 using LlmPipeline.Text.Shards;
 
 namespace LlmPipeline.Text.Building;
 
-/// <summary>Sizes of what a unit has in each split.</summary>
+/// <summary>Sizes of what a unit has in each split; <c>encode/{unit}.ngrams</c> holds a sample of its n-grams (<see cref="NgramOverlap.Write"/>).</summary>
 internal sealed record EncodeResult(IReadOnlyList<EncodedSize> Splits);
 
 /// <summary>Documents and ids of a unit in a split.</summary>
@@ -49,15 +51,19 @@ internal sealed class UnitEncoding(JobFolder folder, Selection selection, IToken
 {
     private const int BufferBytes = 1 << 16;
 
+    // A word takes 6 bytes, its space included, in most languages that part them.
+    private const int BytesPerWord = 6;
+
     private readonly int _bytesPerToken = EncodedBatch.BytesPerToken(tokenizer.VocabularySize);
 
     /// <summary>Encodes one unit.</summary>
     public async Task<EncodeResult> EncodeAsync(int unit, int degree, CancellationToken cancellationToken)
     {
         var splits = new SplitWriter?[SplitPlan.Names.Length];
+        var overlaps = new ConcurrentBag<NgramOverlap>();
         try
         {
-            var encoded = new SelectedDocuments(folder, selection).ReadAsync(unit, cancellationToken).SelectOrdered(Encode, degree, cancellationToken);
+            var encoded = new SelectedDocuments(folder, selection).ReadAsync(unit, cancellationToken).SelectOrdered(batch => Encode(batch, overlaps), degree, cancellationToken);
             await foreach (var batch in encoded.WithCancellation(cancellationToken))
             {
                 foreach (var part in batch.Parts)
@@ -73,6 +79,8 @@ internal sealed class UnitEncoding(JobFolder folder, Selection selection, IToken
             {
                 await writer.CommitAsync(cancellationToken);
             }
+
+            await WriteOverlapAsync(unit, overlaps, cancellationToken);
         }
         finally
         {
@@ -124,6 +132,19 @@ internal sealed class UnitEncoding(JobFolder folder, Selection selection, IToken
         }
     }
 
+    /// <summary>The n-grams of all units.</summary>
+    public static async Task<NgramOverlap> ReadOverlapAsync(JobFolder folder, Selection selection, CancellationToken cancellationToken)
+    {
+        var all = NewOverlap(selection);
+        for (var unit = 0; unit < selection.UnitCount; unit++)
+        {
+            await using var stream = new BufferedStream(await folder.OpenReadAsync(OverlapOf(unit), cancellationToken), BufferBytes);
+            all.Merge(NgramOverlap.Read(stream));
+        }
+
+        return all;
+    }
+
     /// <summary>What is kept of the documents of a unit in a split, in order.</summary>
     public static async IAsyncEnumerable<EncodedDocument> ReadEntriesAsync(
         JobFolder folder, int unit, int split, [EnumeratorCancellation] CancellationToken cancellationToken = default)
@@ -136,10 +157,38 @@ internal sealed class UnitEncoding(JobFolder folder, Selection selection, IToken
         }
     }
 
+    private static NgramOverlap NewOverlap(Selection selection) => new(selection.Bytes / BytesPerWord);
+
     private static string NameOf(int unit, int split, string ending) => string.Create(CultureInfo.InvariantCulture, $"encode/{unit:D6}-{SplitPlan.Names[split]}.{ending}");
 
-    private EncodedParts Encode(DocumentBatch batch)
+    private static string OverlapOf(int unit) => string.Create(CultureInfo.InvariantCulture, $"encode/{unit:D6}.ngrams");
+
+    private async Task WriteOverlapAsync(int unit, IEnumerable<NgramOverlap> overlaps, CancellationToken cancellationToken)
     {
+        var all = NewOverlap(selection);
+        foreach (var overlap in overlaps)
+        {
+            all.Merge(overlap);
+        }
+
+        await using var writer = await folder.CreateAsync(OverlapOf(unit), cancellationToken);
+        all.Write(writer.Stream);
+        await writer.CommitAsync(cancellationToken);
+    }
+
+    private EncodedParts Encode(DocumentBatch batch, ConcurrentBag<NgramOverlap> overlaps)
+    {
+        if (!overlaps.TryTake(out var overlap))
+        {
+            overlap = NewOverlap(selection);
+        }
+
+        foreach (var document in batch.Documents)
+        {
+            overlap.Add(document.Utf8.Span, document.Split);
+        }
+
+        overlaps.Add(overlap);
         var parts = new List<EncodedDocuments>();
         foreach (var split in batch.Documents.GroupBy(d => d.Split).OrderBy(g => g.Key))
         {

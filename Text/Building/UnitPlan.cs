@@ -43,7 +43,9 @@ internal sealed record UnitPlan
 /// <param name="Label">What reports call it.</param>
 /// <param name="FirstUnit">Its first unit.</param>
 /// <param name="UnitCount">Number of its units.</param>
-internal sealed record PlannedPart(string Label, int FirstUnit, int UnitCount);
+/// <param name="Files">Number of its files.</param>
+/// <param name="Bytes">Their bytes.</param>
+internal sealed record PlannedPart(string Label, int FirstUnit, int UnitCount, long Files, long Bytes);
 
 /// <summary>Bytes of source files, by how long they take.</summary>
 internal sealed record SourceSizes(long Total, long Xml, long Compressed)

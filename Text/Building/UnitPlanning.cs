@@ -35,7 +35,7 @@ internal static class UnitPlanning
                 ends.Add((ends.Count == 0 ? 0 : ends[^1]) + unit.Bytes);
             }
 
-            parts.Add(new PlannedPart(part.Label, firstUnit, ends.Count - firstUnit));
+            parts.Add(new PlannedPart(part.Label, firstUnit, ends.Count - firstUnit, found.Count, partSizes.Total));
             sizes += partSizes;
             files += found.Count;
             first ??= found[0].Path;

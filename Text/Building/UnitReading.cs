@@ -1,5 +1,6 @@
 using System.Text;
 using LlmPipeline.Text.Cleaning;
+using LlmPipeline.Text.Reports;
 using LlmPipeline.Text.Sources;
 
 namespace LlmPipeline.Text.Building;
@@ -9,8 +10,9 @@ namespace LlmPipeline.Text.Building;
 /// <param name="Bytes">Their UTF-8 bytes.</param>
 /// <param name="SourceBytes">Bytes of source files.</param>
 /// <param name="Cleaning">What cleaning did.</param>
+/// <param name="Languages">What they are written in.</param>
 /// <param name="Skipped">Records that could not be read.</param>
-internal sealed record ReadResult(long Documents, long Bytes, long SourceBytes, CleaningCounts Cleaning, SkippedRecords Skipped);
+internal sealed record ReadResult(long Documents, long Bytes, long SourceBytes, CleaningCounts Cleaning, LanguageCounts Languages, SkippedRecords Skipped);
 
 /// <summary>Reads a unit: parsed, cleaned, signed, written to the job's folder. Parsing and cleaning run in parallel.</summary>
 internal sealed class UnitReading(JobFolder folder, SourceOptions sources, BuildProgress progress)
@@ -30,11 +32,12 @@ internal sealed class UnitReading(JobFolder folder, SourceOptions sources, Build
         var cleaned = unit.Files[0].Format == SourceFormat.XmlDocumentation
             ? CleanMembers(pieces, degree, cancellationToken)
             : pieces.SelectOrdered(Clean, degree, cancellationToken);
-        var total = new ReadResult(0, 0, 0, new CleaningCounts(), SkippedRecords.None);
+        var total = new ReadResult(0, 0, 0, new CleaningCounts(), new LanguageCounts(), SkippedRecords.None);
         await using var writer = await DocumentFiles.Writer.CreateAsync(folder, index, cancellationToken);
         await foreach (var piece in cleaned.WithCancellation(cancellationToken))
         {
             total.Cleaning.Merge(piece.Cleaning);
+            total.Languages.Merge(piece.Languages);
             long bytes = 0;
             foreach (var document in piece.Documents)
             {
@@ -65,17 +68,19 @@ internal sealed class UnitReading(JobFolder folder, SourceOptions sources, Build
     private CleanPiece Clean(IEnumerable<string> texts, SkippedRecords skipped, long diskBytes)
     {
         var counts = new CleaningCounts();
+        var languages = new LanguageCounts();
         var documents = new List<CleanDocument>();
         foreach (var text in texts)
         {
             if (_cleaner.Clean(text, counts).Text is { } clean)
             {
                 var utf8 = Encoding.UTF8.GetBytes(clean);
+                languages.Add(LanguageDetector.Detect(utf8), utf8.Length);
                 documents.Add(new CleanDocument(utf8, Utf8Text.CountCharacters(utf8), _signer.Sign(utf8)));
             }
         }
 
-        return new CleanPiece(documents, counts, skipped, diskBytes);
+        return new CleanPiece(documents, counts, languages, skipped, diskBytes);
     }
 
     // Members that an earlier document had are dropped; 16 bytes each, and all documentation is one unit.
@@ -99,5 +104,5 @@ internal sealed class UnitReading(JobFolder folder, SourceOptions sources, Build
         return members.TrueForAll(m => m.IsHeading) ? null : string.Concat(members.Select(m => m.Text));
     }
 
-    private sealed record CleanPiece(List<CleanDocument> Documents, CleaningCounts Cleaning, SkippedRecords Skipped, long DiskBytes);
+    private sealed record CleanPiece(List<CleanDocument> Documents, CleaningCounts Cleaning, LanguageCounts Languages, SkippedRecords Skipped, long DiskBytes);
 }

@@ -19,6 +19,13 @@ public sealed class NgramOverlap
     private readonly HashSet<ulong>[] _samples = [[], [], []];
     private readonly int[] _zeroBits = new int[Splits];
 
+    /// <param name="expectedNgrams">
+    /// About how many n-grams there will be in all: of very many, most need not be kept until that is known. Those to be merged are made
+    /// with the same number.
+    /// </param>
+    public NgramOverlap(long expectedNgrams = 0) =>
+        Array.Fill(_zeroBits, System.Numerics.BitOperations.Log2((ulong)Math.Max(1, expectedNgrams / (8L * MaxSample))));
+
     /// <summary>Adds a document, or the part of one that is in the split.</summary>
     /// <param name="utf8">Its text.</param>
     /// <param name="split">0 train, 1 validation, 2 test.</param>

@@ -15,7 +15,7 @@ public sealed class DatasetSpecTests : IAsyncLifetime
     {
         _host = await PreprocessorHost.StartAsync(Path.Combine(_folder.Path, "store"));
         _folder.Write("text/a.txt", "some text to read\n");
-        _folder.Write("text/b.csv", "not text");
+        _folder.Write("text/b.pdf", "not text");
     }
 
     public async ValueTask DisposeAsync()
@@ -29,7 +29,7 @@ public sealed class DatasetSpecTests : IAsyncLifetime
     [InlineData("""{"sources":["TEXT",""]}""", "spec.sources[1] is empty", null)]
     [InlineData("""{"sources":["TEXT/none"]}""", "does not exist", ErrorReasons.SourceNotFound)]
     [InlineData("""{"sources":["TEXT/*.md"]}""", "names no file that ends in", ErrorReasons.SourceNotFound)]
-    [InlineData("""{"sources":["TEXT/b.csv"]}""", "is not of a known format", ErrorReasons.SourceNotFound)]
+    [InlineData("""{"sources":["TEXT/b.pdf"]}""", "is not of a known format", ErrorReasons.SourceNotFound)]
     [InlineData("""{"sources":["TEXT"],"textField":""}""", "spec.text_field", null)]
     [InlineData("""{"sources":["TEXT"],"maxBytes":"-1"}""", "spec.max_bytes is -1", null)]
     [InlineData("""{"sources":["TEXT"],"cleaning":{"unicode":"NFC"}}""", "spec.cleaning.unicode is 'NFC'; it has to be one of none, nfc, nfkc", null)]

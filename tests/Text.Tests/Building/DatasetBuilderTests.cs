@@ -143,12 +143,12 @@ public sealed class DatasetBuilderTests : IDisposable
     {
         WriteDocuments(600);
         var recipe = Character(method) with { Tokenizer = new TokenizerRecipe { Kind = kind, VocabularySize = 300 }, ValidationFraction = 0.2 };
-        var one = await BuildAsync(recipe, "datasets/one-", degree: 1);
-        var many = await BuildAsync(recipe, "datasets/many", degree: 7);
+        var one = await BuildAsync(recipe, "datasets/same", degree: 1);
+        var files = (await _store.TryReadManifestAsync("datasets/same"))!.Files;
+        var many = await BuildAsync(recipe, "datasets/same", degree: 7, unitBytes: 100_000);
         Assert.Equal(one.ToJson().ToJsonString(), many.ToJson().ToJsonString());
-        var files = (await _store.TryReadManifestAsync("datasets/one-"))!.Files;
-        Assert.Equal(files, (await _store.TryReadManifestAsync("datasets/many"))!.Files);
-        Assert.Equal(4, files.Count);
+        Assert.Equal(files, (await _store.TryReadManifestAsync("datasets/same"))!.Files);
+        Assert.Equal(["data_card.json", "data_card.md", "train-00000.bin", "train.documents", "validation-00000.bin", "validation.documents"], files.Select(f => f.Name));
     }
 
     [Fact]
@@ -287,9 +287,9 @@ public sealed class DatasetBuilderTests : IDisposable
     }
 
     private Task<DatasetProperties> BuildAsync(
-        DatasetRecipe recipe, string name = "datasets/test", int degree = 4, long? maxShardBytes = null, BuildProgress? progress = null)
+        DatasetRecipe recipe, string name = "datasets/test", int degree = 4, long? maxShardBytes = null, long unitBytes = DatasetBuilderOptions.DefaultUnitBytes, BuildProgress? progress = null)
     {
-        var options = new DatasetBuilderOptions(_folder.Path, degree);
+        var options = new DatasetBuilderOptions(_folder.Path, degree) { UnitBytes = unitBytes };
         return new DatasetBuilder(_store, maxShardBytes is { } bytes ? options with { MaxShardBytes = bytes } : options)
             .BuildAsync(recipe, new DatasetTarget(name), progress ?? new BuildProgress(), _ => Task.CompletedTask).WaitAsync(Patience);
     }
