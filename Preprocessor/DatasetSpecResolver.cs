@@ -108,7 +108,7 @@ internal sealed class DatasetSpecResolver(IOptions<PreprocessorOptions> options,
 
     private async Task<IReadOnlyCollection<SourceFile>> FindFilesAsync(DatasetSpec spec, CancellationToken cancellationToken)
     {
-        foreach (var source in spec.Sources.Concat(spec.Mixture.SelectMany(p => p.Sources)).Where(s => s != DotnetDocs.Source && !IsAllowed(s)))
+        foreach (var source in spec.Sources.Concat(spec.Mixture.SelectMany(p => p.Sources)).Where(s => !options.Value.MayRead(s)))
         {
             throw Invalid("sources", $"names '{source}', which is not in a folder that this service may read ({string.Join(", ", options.Value.SourceRoots)}).");
         }
@@ -126,8 +126,4 @@ internal sealed class DatasetSpecResolver(IOptions<PreprocessorOptions> options,
             throw RpcErrors.Create(StatusCode.InvalidArgument, ErrorReasons.SourceNotFound, $"The sources cannot be listed: {exception.Message}");
         }
     }
-
-    private bool IsAllowed(string path) => options.Value.SourceRoots.Length == 0 || options.Value.SourceRoots.Any(root =>
-        path.StartsWith(Path.TrimEndingDirectorySeparator(Path.GetFullPath(root)) + Path.DirectorySeparatorChar, StringComparison.Ordinal)
-        || path == Path.TrimEndingDirectorySeparator(Path.GetFullPath(root)));
 }

@@ -26,6 +26,12 @@ internal sealed record PreprocessorOptions
     /// <summary>What <c>az://</c> means; set from the connection string <c>sources</c>.</summary>
     public string? AzureConnection { get; set; }
 
+    /// <summary>Whether <see cref="SourceRoots"/> allow a source, or a file that is imported.</summary>
+    /// <param name="source">A full path, or a source of another form.</param>
+    public bool MayRead(string source) => SourceRoots.Length == 0 || source == DotnetDocs.Source || Array.Exists(SourceRoots, root =>
+        source.StartsWith(Path.TrimEndingDirectorySeparator(Path.GetFullPath(root)) + Path.DirectorySeparatorChar, StringComparison.Ordinal)
+        || source == Path.TrimEndingDirectorySeparator(Path.GetFullPath(root)));
+
     /// <summary>How remote sources are fetched.</summary>
     public SourceOptions Sources() => new()
     {

@@ -3,11 +3,12 @@ using LlmPipeline.ServiceDefaults;
 using LlmPipeline.Storage;
 using LlmPipeline.Text;
 using LlmPipeline.Text.Shards;
+using Microsoft.Extensions.Options;
 
 namespace LlmPipeline.Preprocessor;
 
 /// <summary>The tokenizers in storage, and files of other projects beside them.</summary>
-internal sealed class TokenizerLibrary(IBlobStore store, TokenizerCache tokenizers)
+internal sealed class TokenizerLibrary(IBlobStore store, TokenizerCache tokenizers, IOptions<PreprocessorOptions> options)
 {
     private const string Prefix = "tokenizers/";
     private const string ManifestSuffix = "/manifest.json";
@@ -88,8 +89,14 @@ internal sealed class TokenizerLibrary(IBlobStore store, TokenizerCache tokenize
             ? tokenizers.GetAsync(nameOrFile, cancellationToken)
             : OpenFileAsync(nameOrFile, cancellationToken);
 
-    private static async Task<ITokenizer> OpenFileAsync(string nameOrFile, CancellationToken cancellationToken)
+    private async Task<ITokenizer> OpenFileAsync(string nameOrFile, CancellationToken cancellationToken)
     {
+        if (!nameOrFile.Contains('\0', StringComparison.Ordinal) && nameOrFile.Length > 0 && !options.Value.MayRead(Path.GetFullPath(nameOrFile)))
+        {
+            RpcErrors.ThrowInvalidArgument(
+                ErrorReasons.InvalidSpec, $"The tokenizer file '{nameOrFile}' is not in a folder that this service may read ({string.Join(", ", options.Value.SourceRoots)}).");
+        }
+
         if (nameOrFile.Length == 0 || nameOrFile.Contains('\0', StringComparison.Ordinal) || !(File.Exists(nameOrFile) || Directory.Exists(nameOrFile)))
         {
             throw RpcErrors.Create(Grpc.Core.StatusCode.NotFound, ErrorReasons.NotFound,

@@ -3,12 +3,13 @@ using LlmPipeline.Datasets.V1;
 using LlmPipeline.ServiceDefaults;
 using LlmPipeline.Text.Reports;
 using LlmPipeline.Text.Sources;
+using Microsoft.Extensions.Options;
 using TokenizerMeasure = LlmPipeline.Datasets.V1.TokenizerMeasure;
 
 namespace LlmPipeline.Preprocessor;
 
 /// <summary>Measures tokenizers.</summary>
-internal sealed class TokenizerReports(TokenizerLibrary tokenizers)
+internal sealed class TokenizerReports(TokenizerLibrary tokenizers, IOptions<PreprocessorOptions> options)
 {
     private const long DefaultBytes = 16 << 20;
     private const long MaxBytes = 1 << 30;
@@ -25,6 +26,7 @@ internal sealed class TokenizerReports(TokenizerLibrary tokenizers)
         {
             var text = request.Texts[i];
             Require(text.Sources.Count > 0 != text.Text.Length > 0, $"texts[{i}] needs either sources or text.");
+            Require(text.Sources.All(s => !s.Contains('\0', StringComparison.Ordinal) && options.Value.MayRead(SourceFiles.Resolve(s))), $"texts[{i}].sources names something that this service may not read.");
             Require(Encoding.UTF8.GetByteCount(text.Text) <= MaxTextBytes, $"texts[{i}].text has more than {MaxTextBytes} bytes; name a file as its source.");
         }
 
@@ -34,7 +36,7 @@ internal sealed class TokenizerReports(TokenizerLibrary tokenizers)
         return await Task.Run(() => MeasureAsync(request, reporter, cancellationToken), cancellationToken);
     }
 
-    private static async Task<GetTokenizerReportResponse> MeasureAsync(GetTokenizerReportRequest request, TokenizerReporter reporter, CancellationToken cancellationToken)
+    private async Task<GetTokenizerReportResponse> MeasureAsync(GetTokenizerReportRequest request, TokenizerReporter reporter, CancellationToken cancellationToken)
     {
         var maxBytes = request.MaxBytes == 0 ? DefaultBytes : Math.Min(request.MaxBytes, MaxBytes);
         try
@@ -47,7 +49,7 @@ internal sealed class TokenizerReports(TokenizerLibrary tokenizers)
                     continue;
                 }
 
-                await reporter.AddAsync(text.Label.Length > 0 ? text.Label : text.Sources[0], text.Sources.Select(SourceFiles.Resolve), new SourceOptions(), maxBytes, cancellationToken);
+                await reporter.AddAsync(text.Label.Length > 0 ? text.Label : text.Sources[0], text.Sources.Select(SourceFiles.Resolve), options.Value.Sources(), maxBytes, cancellationToken);
             }
 
             return ToResponse(reporter.ToReport(request.Baseline.Length > 0 ? request.Baseline : null));

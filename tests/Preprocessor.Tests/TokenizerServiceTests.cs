@@ -116,6 +116,89 @@ public sealed class TokenizerServiceTests : IDisposable
         Func<Task> Report(GetTokenizerReportRequest request) => async () => await host.Tokenizers.GetTokenizerReportAsync(request, deadline: PreprocessorHost.Deadline);
     }
 
+    [Theory]
+    [InlineData("stories260k/tokenizer.bin", "bpe", 512)]
+    [InlineData("botchan/test_model.model", "unigram", 1000)]
+    [InlineData("gpt2-bpe", "bpe", 50_257)]
+    public async Task ATokenizerFileIsImportedByADataset(string file, string kind, int vocabularySize)
+    {
+        await using var host = await PreprocessorHost.StartAsync(_folder.Path);
+        var text = _folder.Write("text.txt", string.Concat(Enumerable.Repeat("Once upon a time there was a cat.\n", 50)));
+        var path = TestData.PathOf(file);
+        var dataset = await host.CreateAsync(new DatasetSpec { Sources = { text }, Tokenizer = new TokenizerSpec { File = path } });
+        Assert.Equal((kind, vocabularySize, false), (dataset.Spec.Tokenizer.Kind, dataset.Spec.Tokenizer.VocabularySize, dataset.Spec.Tokenizer.HasFile));
+        var ready = (await host.WatchAsync(dataset.Name))[^1].Dataset;
+        Assert.Equal(Dataset.Types.State.Ready, ready.State);
+        Assert.Equal(dataset.Spec.Tokenizer.Name, ready.Tokenizer);
+        var expected = Text.TokenizerFile.Load(path);
+        Assert.Equal(expected.Hash, (await host.Tokenizers.GetTokenizerAsync(new GetTokenizerRequest { Name = ready.Tokenizer }, deadline: PreprocessorHost.Deadline)).Tokenizer.Hash);
+        var encoded = await host.Tokenizers.EncodeAsync(new EncodeRequest { Tokenizer = ready.Tokenizer, Text = "Once upon" }, deadline: PreprocessorHost.Deadline);
+        Assert.Equal(Text.TokenizerExtensions.Encode(expected, "Once upon"), encoded.Ids);
+    }
+
+    [Fact]
+    public async Task ATokenizerFileThatCannotBeUsedIsRefusedBeforeADatasetIsMade()
+    {
+        await using var host = await PreprocessorHost.StartAsync(_folder.Path);
+        var text = _folder.Write("text.txt", "text");
+        var broken = _folder.Write("broken.json", "{\"model\": {\"type\": \"Other\"}}");
+        await AssertErrorAsync(Create(broken), StatusCode.InvalidArgument, ErrorReasons.InvalidSpec, "model.type is \"Other\"");
+        await AssertErrorAsync(Create("/none/tokenizer.json"), StatusCode.NotFound, ErrorReasons.NotFound, "'/none/tokenizer.json'");
+
+        Func<Task> Create(string file) => async () => await host.CreateAsync(new DatasetSpec { Sources = { text }, Tokenizer = new TokenizerSpec { File = file } });
+    }
+
+    [Fact]
+    public async Task FilesOutsideTheSourceRootsAreNotRead()
+    {
+        await using var host = await PreprocessorHost.StartAsync(_folder.Path, ("Preprocessor:SourceRoots:0", Path.Combine(_folder.Path, "allowed")));
+        var json = Text.CharacterTokenizer.Create(["abc"]).ToJson();
+        var (inside, outside) = (_folder.Write("allowed/tokenizer.json", json), _folder.Write("tokenizer.json", json));
+        var text = new LabelledText { Text = "abc" };
+        Assert.Equal(3, (await ReportAsync(new GetTokenizerReportRequest { Tokenizer = inside, Texts = { text } })).Total.TokenCount);
+        await AssertErrorAsync(() => ReportAsync(new GetTokenizerReportRequest { Tokenizer = outside, Texts = { text } }), StatusCode.InvalidArgument, ErrorReasons.InvalidSpec, "may read");
+        await AssertErrorAsync(
+            () => ReportAsync(new GetTokenizerReportRequest { Tokenizer = inside, Texts = { new LabelledText { Sources = { outside } } } }), StatusCode.InvalidArgument, ErrorReasons.InvalidSpec, "may not read");
+
+        async Task<GetTokenizerReportResponse> ReportAsync(GetTokenizerReportRequest request) => await host.Tokenizers.GetTokenizerReportAsync(request, deadline: PreprocessorHost.Deadline);
+    }
+
+    [Theory]
+    [InlineData("word")]
+    [InlineData("wordpiece")]
+    [InlineData("classic-bpe")]
+    [InlineData("grapheme")]
+    [InlineData("character")]
+    public async Task DatasetsOfEveryKindSayWhatIsUnknown(string kind)
+    {
+        await using var host = await PreprocessorHost.StartAsync(_folder.Path);
+
+        // The tail, which is the validation split, has a word of its own.
+        var text = _folder.Write("text.txt", string.Concat(Enumerable.Repeat("the cat sat on the mat\n", 90)) + string.Concat(Enumerable.Repeat("the dog sat on the mat\n", 10)));
+        var spec = new DatasetSpec { Sources = { text }, Tokenizer = new TokenizerSpec { Kind = kind }, Split = new SplitSpec { Method = "tail", ValidationFraction = 0.1 } };
+        if (kind is "word" or "wordpiece" or "classic-bpe")
+        {
+            spec.Tokenizer.VocabularySize = 40;
+        }
+
+        var ready = (await host.WatchAsync((await host.CreateAsync(spec)).Name))[^1].Dataset;
+        Assert.Equal(Dataset.Types.State.Ready, ready.State);
+        Assert.StartsWith($"tokenizers/{kind}-", ready.Tokenizer, StringComparison.Ordinal);
+        var (train, validation) = (ready.Splits.Single(s => s.Split == "train"), ready.Splits.Single(s => s.Split == "validation"));
+        Assert.Equal(0, train.UnknownTokenCount);
+        var (tokens, bytes) = kind switch
+        {
+            "word" or "wordpiece" => (10, 40), // " dog"
+            "classic-bpe" or "grapheme" => (20, -1), // d, g
+            _ => (0, 0), // the characters are those of all splits
+        };
+        Assert.Equal(tokens, validation.UnknownTokenCount);
+        if (bytes >= 0)
+        {
+            Assert.Equal(bytes, validation.UnknownByteCount);
+        }
+    }
+
     private async Task<string> MakeTokenizerAsync(PreprocessorHost host)
     {
         var path = _folder.Write("text.txt", string.Concat(Enumerable.Range(0, 400).Select(i => $"to be or not to be, that is question {i} of {i * 7} others\n")));

@@ -54,9 +54,10 @@ internal sealed class WordPieceModel : TokenModel
             return;
         }
 
-        var buffer = new char[_prefix.Length + piece.Length];
+        const int Small = 256;
+        Span<char> buffer = _prefix.Length + piece.Length <= Small ? stackalloc char[Small] : new char[_prefix.Length + piece.Length];
         _prefix.CopyTo(buffer);
-        piece.CopyTo(buffer.AsSpan(_prefix.Length));
+        piece.CopyTo(buffer[_prefix.Length..]);
         for (var start = 0; start < piece.Length;)
         {
             var length = Math.Min(piece.Length - start, _longest);
@@ -82,16 +83,16 @@ internal sealed class WordPieceModel : TokenModel
     }
 
     // The prefix is written over what lies before the token, which has been encoded already.
-    private bool TryFind(char[] buffer, int start, int length, out int id)
+    private bool TryFind(Span<char> buffer, int start, int length, out int id)
     {
         var from = _prefix.Length + start;
         if (start == 0)
         {
-            return _ids.TryGetValue(buffer.AsSpan(from, length), out id);
+            return _ids.TryGetValue(buffer.Slice(from, length), out id);
         }
 
-        _prefix.CopyTo(buffer.AsSpan(start));
-        return _ids.TryGetValue(buffer.AsSpan(start, _prefix.Length + length), out id);
+        _prefix.CopyTo(buffer[start..]);
+        return _ids.TryGetValue(buffer.Slice(start, _prefix.Length + length), out id);
     }
 
     private static int CountCharacters(ReadOnlySpan<char> text)
