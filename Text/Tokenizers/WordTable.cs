@@ -6,7 +6,7 @@ namespace LlmPipeline.Text;
 
 /// <summary>
 /// A set of byte strings, numbered as they come. Open addressing over 32 bits of hash and the number; the bytes lie one after another
-/// in blocks, so that a word costs its bytes and 16 more, and no object.
+/// in blocks, so that a word costs its bytes and about 30 more, and no object.
 /// </summary>
 internal sealed class WordTable
 {

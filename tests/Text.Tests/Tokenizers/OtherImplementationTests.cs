@@ -30,6 +30,19 @@ public sealed class OtherImplementationTests : IDisposable
         await CompareAsync();
     }
 
+    [Theory]
+    [InlineData("default")]
+    [InlineData("gpt2")]
+    [InlineData("gpt4")]
+    [InlineData("\\p{L}+|[^\\p{L}]")]
+    public async Task FilesOfEverySplitPatternGiveTheSameTokensInEveryLanguage(string pattern)
+    {
+        string[] texts = [.. Texts, .. TestTexts.Languages.Select(l => l.Text[..Math.Min(2000, l.Text.Length)])];
+        var splitter = WordSplitter.Create(pattern);
+        Add("bpe", BpeTrainer.Train(TestTexts.Count(splitter, texts), new BpeOptions(3000) { Splitter = splitter }), texts: texts);
+        await CompareAsync();
+    }
+
     [Fact]
     public async Task FilesOfOtherFormatsGiveTheSameTokensWhenConverted()
     {
@@ -88,11 +101,11 @@ public sealed class OtherImplementationTests : IDisposable
     private void AddJson(string name, string normalizer, string preTokenizer, string decoder, string model, string added, bool decodes = true) => Add(name, TokenizerFile.Parse(
         $$"""{"version":"1.0","truncation":null,"padding":null,"added_tokens":{{added}},"normalizer":{{normalizer}},"pre_tokenizer":{{preTokenizer}},"post_processor":null,"decoder":{{decoder}},"model":{{model}}}"""), decodes);
 
-    private void Add(string name, ITokenizer tokenizer, bool decodes = true)
+    private void Add(string name, ITokenizer tokenizer, bool decodes = true, string[]? texts = null)
     {
         var file = _folder.Write($"{name}.json", tokenizer.ToJson());
         var cases = new JsonArray();
-        foreach (var text in Texts)
+        foreach (var text in texts ?? Texts)
         {
             var ids = tokenizer.Encode(text);
             cases.Add(new JsonObject { ["text"] = text, ["ids"] = new JsonArray([.. ids.Select(i => (JsonNode)i)]), ["decoded"] = decodes ? tokenizer.Decode(ids) : null });
