@@ -46,12 +46,6 @@ internal sealed class KatzEstimator
             }
         }
 
-        if (seen == 0)
-        {
-            _estimate.Probabilities[begin] = _estimate.Shorter(_trie, context, begin);
-            return;
-        }
-
         var all = seen == _trie.VocabularySize;
         sum = all ? kept : sum - kept > sum * 1e-12 ? sum : sum + 1;
         if (!all)

@@ -27,14 +27,15 @@ public sealed class NgramCounts
     /// <summary>Occurrences by node; that of the root means nothing.</summary>
     internal int[] Counts { get; }
 
-    /// <summary>Counts the n-grams of a split: 16 bytes a token while counting, 16 bytes a distinct n-gram in the end.</summary>
+    /// <summary>Counts the n-grams of a split: 18 bytes a token while counting, 16 bytes a distinct n-gram in the end.</summary>
     /// <param name="split">The tokens, one stream.</param>
     /// <param name="vocabularySize">Number of ids.</param>
     /// <param name="endOfTextId">Id between documents.</param>
     /// <param name="order">Longest n-gram, 1 to <see cref="NgramOptions.MaxOrder"/>.</param>
     /// <param name="progress">Called with the share done, by many threads.</param>
     /// <param name="cancellationToken">Ends the counting.</param>
-    /// <exception cref="InvalidDataException">The split is empty or too long, or has an id that is not of the vocabulary.</exception>
+    /// <exception cref="InvalidDataException">The split is empty, or has an id that is not of the vocabulary.</exception>
+    /// <exception cref="ArgumentException">A number is out of its range, or the text has more tokens or n-grams than can be counted.</exception>
     public static NgramCounts Of(
         TokenSplit split, int vocabularySize, int endOfTextId, int order, Action<double>? progress = null, CancellationToken cancellationToken = default)
     {
@@ -77,7 +78,9 @@ public sealed class NgramCounts
                 orderStart[n + 1] = orderStart[n];
                 foreach (var place in places)
                 {
-                    (place[n], orderStart[n + 1]) = (orderStart[n + 1], checked(orderStart[n + 1] + place[n]));
+                    var sum = (long)orderStart[n + 1] + place[n];
+                    (place[n], orderStart[n + 1]) = (orderStart[n + 1], sum < int.MaxValue ? (int)sum : throw new ArgumentException(
+                        $"The text has more than {int.MaxValue} different n-grams up to order {n}. Use a lower order than {order}, or less text."));
                 }
             }
 

@@ -51,7 +51,6 @@ internal sealed record NgramEstimate(double[] Probabilities, double[] Backoffs)
             sum += counts.Counts[node];
         }
 
-        // Only an end of text that nobody wrote was seen, or k is so large that nothing else counts.
         sum += k * counts.VocabularySize;
         for (var node = trie.FirstChild[context]; node < trie.FirstChild[context + 1]; node++)
         {

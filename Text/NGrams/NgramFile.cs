@@ -117,6 +117,11 @@ internal static class NgramFile
             throw input.Wrong($"there are {next - 1} n-grams, but {ids.Length - 1} were announced");
         }
 
+        if (counts.AsSpan(1..orderStart[2]).IndexOfAnyExcept(0) < 0)
+        {
+            throw input.Wrong("no token was counted");
+        }
+
         firstChild[^1] = next;
         input.Finish();
         try

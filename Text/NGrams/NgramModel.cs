@@ -63,8 +63,8 @@ public sealed class NgramModel
     /// <param name="options">Order and smoothing.</param>
     /// <param name="progress">Called with the share done, by many threads.</param>
     /// <param name="cancellationToken">Ends the training.</param>
-    /// <exception cref="ArgumentException">The options are out of range.</exception>
-    /// <exception cref="InvalidDataException">The split is empty or too long, or has an id that is not of the vocabulary.</exception>
+    /// <exception cref="ArgumentException">The options are out of range, or the text has more tokens or n-grams than can be counted.</exception>
+    /// <exception cref="InvalidDataException">The split is empty, or has an id that is not of the vocabulary.</exception>
     public static NgramModel Train(
         TokenSplit split, int vocabularySize, int endOfTextId, NgramOptions options, Action<double>? progress = null, CancellationToken cancellationToken = default)
     {

@@ -8,6 +8,7 @@ namespace LlmPipeline.Text.NGrams;
 internal sealed class NgramText
 {
     private const int BlockLength = 1 << 18;
+    private const int MaxTokens = 1_000_000_000;
 
     private readonly int[] _ids;
     private readonly int _endOfText;
@@ -27,12 +28,18 @@ internal sealed class NgramText
     public int KeyLength => 64 / _bits;
 
     /// <summary>Reads a split.</summary>
-    /// <exception cref="InvalidDataException">The split is empty, too long, or has an id that is not of the vocabulary.</exception>
+    /// <exception cref="InvalidDataException">The split is empty, or has an id that is not of the vocabulary.</exception>
+    /// <exception cref="ArgumentException">The split is too long.</exception>
     public static NgramText Read(TokenSplit split, int vocabularySize, int endOfText, int order, CancellationToken cancellationToken)
     {
-        if (split.TokenCount is 0 or >= int.MaxValue / 2)
+        if (split.TokenCount == 0)
         {
-            throw new InvalidDataException($"The split has {split.TokenCount} tokens; n-grams are counted over 1 to {(int.MaxValue / 2) - 1}. {(split.TokenCount == 0 ? "Give it text." : "Use less text, or a tokenizer with more ids.")}");
+            throw new InvalidDataException("The split has no tokens to count.");
+        }
+
+        if (split.TokenCount > MaxTokens)
+        {
+            throw new ArgumentException($"The split has {split.TokenCount} tokens; n-grams are counted over {MaxTokens} at most. Use less text, or a tokenizer with more ids.", nameof(split));
         }
 
         var ids = new int[split.TokenCount + 1];

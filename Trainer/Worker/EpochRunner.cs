@@ -187,6 +187,8 @@ internal sealed partial class EpochRunner(
             BlobNotFoundException or CorruptDirectoryException or InvalidDataException
                 => new FatalTrainingException(ErrorReasons.CorruptData, $"{exception.Message} Resume from an older checkpoint, or make the dataset again.", exception),
             IOException or Azure.RequestFailedException => null,
+            _ when IsOutOfMemory(exception) && NgramRunner.Trains(plan) => new FatalTrainingException(ErrorReasons.OutOfMemory,
+                $"The n-grams up to order {plan.Spec!.Model.Ngram.Order} do not fit into the memory of {Environment.MachineName}. Lower model.ngram.order, or use less text.", exception),
             _ when IsOutOfMemory(exception) => new FatalTrainingException(ErrorReasons.OutOfMemory,
                 $"A micro-batch of {training?.MicroBatchSize} sequences of {plan.Spec?.Model?.Context} tokens, or the model, does not fit into the memory of {Environment.MachineName}. Make training.micro_batch_size smaller (it divides training.batch_size), or the model.", exception),
             ArgumentException => new FatalTrainingException(ErrorReasons.InvalidSpec, exception.Message, exception),

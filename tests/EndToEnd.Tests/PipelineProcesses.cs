@@ -72,9 +72,9 @@ internal sealed class PipelineProcesses : IDisposable
     }
 
     /// <summary>Starts one more worker.</summary>
-    public ServiceProcess StartWorker()
+    public ServiceProcess StartWorker(params (string Key, string Value)[] settings)
     {
-        var worker = Service($"worker-{_workers.Count}", "Trainer", ("Trainer__Role", "worker"), ("Trainer__Endpoint", Coordinator.Address), ("Worker__Device", "cpu"));
+        var worker = Service($"worker-{_workers.Count}", "Trainer", [("Trainer__Role", "worker"), ("Trainer__Endpoint", Coordinator.Address), ("Worker__Device", "cpu"), .. settings]);
         _workers.Add(worker);
         worker.Start();
         return worker;

@@ -92,6 +92,7 @@ public sealed class NgramCountsTests
     [InlineData("is there without its ending", 2, 5, 0, 2, 1, /* 1-grams 0 and 3 */ 2, 0, 0, 2, 1, /* 0 4: but there is no 4 */ 1, 4, 1, 0)]
     [InlineData("the end-of-text id is missing", 1, 5, 0, 1, /* 1-gram 3 */ 1, 3, 1)]
     [InlineData("an n-gram has a count of 0", 1, 5, 0, 2, 2, 0, 0, 2, 0)]
+    [InlineData("no token was counted", 1, 5, 0, 1, 1, 0, 0)]
     [InlineData("an id is not below 5", 1, 5, 0, 2, 2, 0, 0, 4, 1)]
     [InlineData("there are 1 1-grams, but 2 were announced", 1, 5, 0, 2, 1, 0, 1)]
     [InlineData("the order is 17", 17, 5, 0, 1)]
