@@ -23,7 +23,7 @@ public sealed partial class NgramTests
         pipeline.Start(workers: 0);
         pipeline.StartWorker(("DOTNET_PROCESSOR_COUNT", "1"));
         pipeline.Evaluator.Start();
-        await pipeline.CreateAsync("counted", Spec(pipeline, pipeline.TextFile, order: 6, "good-turing"));
+        await pipeline.CreateAsync("counted", Spec(pipeline, pipeline.TextFile, order: 12, "good-turing"));
         var run = await pipeline.WaitAsync("runs/counted", "over", IsOver);
 
         Assert.True(run.State == State.Succeeded, pipeline.Describe(run));
@@ -33,13 +33,13 @@ public sealed partial class NgramTests
         Assert.InRange(run.Evaluation.Model.Loss, 0.1, 1.5);
         Assert.True(run.Evaluation.Model.HasBleu && run.Evaluation.Model.BitsPerByte > 0 && run.Evaluation.Model.Accuracy > 0.5);
         Assert.Equal(2, run.Evaluation.NgramOrder);
-        Assert.True(run.Evaluation.Ngram.Loss > run.Evaluation.Model.Loss, "two tokens say less than six");
+        Assert.True(run.Evaluation.Ngram.Loss > run.Evaluation.Model.Loss, "two tokens say less than twelve");
 
         Assert.Equal("models/counts/versions/1", run.ModelVersion);
         var manifest = (await pipeline.Store.TryReadManifestAsync(run.ModelVersion))!;
         Assert.Equal(["config.json", "generation_config.json", "ngrams.bin", "tokenizer.json"], manifest.Files.Select(f => f.Name).Order());
         Assert.Equal(("runs/counted", "ngram", run.Dataset), ((string?)manifest.Properties["run"], (string?)manifest.Properties["architecture"], (string?)manifest.Properties["dataset"]));
-        Assert.Equal((5, run.Evaluation.Model.Loss), ((int)manifest.Properties["context"]!, (double)manifest.Properties["loss"]!));
+        Assert.Equal((11, run.Evaluation.Model.Loss), ((int)manifest.Properties["context"]!, (double)manifest.Properties["loss"]!));
 
         // Served over gRPC and REST, streamed and not, with the same options, and without a restart.
         using var channel = GrpcChannel.ForAddress(pipeline.Gateway.Address);
@@ -55,7 +55,7 @@ public sealed partial class NgramTests
         sampled.Seed = 4;
         Assert.NotEqual(text, await GrpcAsync(inference, sampled));
         var listed = Assert.Single((await inference.ListModelsAsync(new ListModelsRequest())).Models);
-        Assert.Equal(("models/counts", 5, (long)manifest.Properties["parameter_count"]!), (listed.Name, listed.Context, listed.ParameterCount));
+        Assert.Equal(("models/counts", 11, (long)manifest.Properties["parameter_count"]!), (listed.Name, listed.Context, listed.ParameterCount));
 
         // The recorded spec, submitted again, is the same run, whatever the number of cores.
         pipeline.Workers[0].Kill();
