@@ -197,7 +197,7 @@ public sealed class CommandTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task EvaluateShowsTheNetworkBesideTheNgram()
+    public async Task EvaluateShowsTheModelBesideTheNgram()
     {
         _gateway.Evaluations.Add(new Evaluation { Name = "evaluations/e100", State = Evaluation.Types.State.Running, Fraction = 0.5 });
         _gateway.Evaluations.Add(new Evaluation { Name = "evaluations/e100", State = Evaluation.Types.State.Succeeded, Result = FollowTests.Result });
@@ -205,11 +205,28 @@ public sealed class CommandTests : IAsyncLifetime
         Assert.Equal(0, await _cli.RunAsync(_gateway, "evaluate", "m100", "d100", "--split", "test", "--bleu-samples", "0"));
         var spec = ((CreateEvaluationRequest)_gateway.Requests.Single()).Spec;
         Assert.Equal(new EvaluationRequestSpec { Model = "models/m100", Dataset = "datasets/d100", Split = "test", BleuSamples = 0, BleuTokens = 32, NgramOrder = 3 }, spec);
-        FollowTests.AssertTable(_cli.Output);
+        FollowTests.AssertTable(_cli.Output, "model");
 
         _gateway.Evaluations[^1] = new Evaluation { Name = "evaluations/e100", State = Evaluation.Types.State.Failed, Error = new EvaluationError { Reason = "TOKENIZER_MISMATCH", Message = "Another tokenizer." } };
         Assert.Equal(1, await _cli.RunAsync(_gateway, "evaluate", "m100", "d100"));
         Assert.Equal("error: evaluations/e100 failed: Another tokenizer. (TOKENIZER_MISMATCH)\n", _cli.Error);
+    }
+
+    [Fact]
+    public async Task ARunOfAnNgramModelIsNamedAndWhatItCannotPredictIsCounted()
+    {
+        var quality = new ModelQuality { TokenCount = 1000, Loss = double.PositiveInfinity, Perplexity = double.PositiveInfinity, BitsPerByte = double.PositiveInfinity, ImpossibleCount = 12 };
+        _gateway.Runs.Add(new Run
+        {
+            Name = "runs/r100",
+            State = Run.Types.State.Succeeded,
+            Spec = new RunSpec { Model = new ModelSpec { Architecture = "ngram", Ngram = new NgramSpec { Order = 5, Smoothing = "maximum-likelihood" } } },
+            Evaluation = new EvaluationResult { Split = "validation", Model = quality },
+        });
+        Assert.Equal(0, await _cli.RunAsync(_gateway, "runs", "show", "r100"));
+        Assert.Matches(@"\| validation split\s+\| maximum-likelihood 5-gram \|", _cli.Output);
+        Assert.Matches(@"\| perplexity\s+\|\s+Infinity \|", _cli.Output);
+        Assert.Matches(@"\| tokens of probability 0\s+\|\s+12 \|", _cli.Output);
     }
 
     [Fact]
