@@ -7,7 +7,7 @@ internal sealed class Bucket(LshBands bands, SignatureStore signatures)
     /// Documents of a bucket that later ones are compared with: work stays linear, and memory small, when very many documents share a
     /// band and are no duplicates.
     /// </summary>
-    public const int MaxCompared = 4096;
+    public const int MaxCompared = 1024;
 
     // Documents of this bucket, and where their signatures are; the groups of them hold one kind each.
     private readonly List<ushort[]> _known = [];

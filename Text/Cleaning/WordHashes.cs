@@ -11,6 +11,9 @@ internal ref struct WordHashes(ReadOnlySpan<byte> utf8)
     private const ulong Seed = 0xCBF29CE484222325;
     private const ulong Prime = 0x100000001B3;
 
+    // Lower case of ASCII letters and digits; 0 for every other byte.
+    private static readonly byte[] AsciiLower = [.. Enumerable.Range(0, 256).Select(c => char.IsAsciiLetterOrDigit((char)c) ? (byte)char.ToLowerInvariant((char)c) : (byte)0)];
+
     private readonly ReadOnlySpan<byte> _utf8 = utf8;
     private int _at;
 
@@ -19,8 +22,34 @@ internal ref struct WordHashes(ReadOnlySpan<byte> utf8)
 
     public bool MoveNext()
     {
+        // Nearly all text is ASCII letters, digits and what is between them.
+        var ascii = AsciiLower;
+        var at = _at;
+        while (at < _utf8.Length && _utf8[at] < 128 && ascii[_utf8[at]] == 0)
+        {
+            at++;
+        }
+
+        var start = at;
         var hash = Seed;
-        var previous = WordClass.None;
+        while (at < _utf8.Length && ascii[_utf8[at]] is not 0 and var lower)
+        {
+            hash = (hash ^ lower) * Prime;
+            at++;
+        }
+
+        _at = at;
+        return at < _utf8.Length && _utf8[at] >= 128 ? MoveNext(hash, at > start ? WordClass.Letter : WordClass.None) : End(hash, at > start);
+    }
+
+    private bool End(ulong hash, bool isWord)
+    {
+        Current = hash;
+        return isWord;
+    }
+
+    private bool MoveNext(ulong hash, WordClass previous)
+    {
         while (_at < _utf8.Length)
         {
             int value = _utf8[_at];
@@ -47,8 +76,7 @@ internal ref struct WordHashes(ReadOnlySpan<byte> utf8)
             }
         }
 
-        Current = hash;
-        return previous != WordClass.None;
+        return End(hash, previous != WordClass.None);
     }
 }
 

@@ -30,8 +30,16 @@ public static class LanguageDetector
         utf8 = utf8.Length <= SampleBytes ? utf8 : utf8[..Utf8Text.WholeCharacters(utf8[..SampleBytes])];
         Span<int> letters = stackalloc int[Scripts.Count];
         letters.Clear();
+        var latin = 0;
         for (var rest = utf8; !rest.IsEmpty;)
         {
+            if (rest[0] < 128)
+            {
+                latin += char.IsAsciiLetter((char)rest[0]) ? 1 : 0;
+                rest = rest[1..];
+                continue;
+            }
+
             Rune.DecodeFromUtf8(rest, out var rune, out var length);
             rest = rest[length..];
             if (Scripts.RangeOf(rune.Value) is >= 0 and var range && Rune.IsLetter(rune))
@@ -40,6 +48,7 @@ public static class LanguageDetector
             }
         }
 
+        letters[Scripts.RangeOf('a')] += latin;
         var byScript = new Dictionary<string, int>(StringComparer.Ordinal);
         for (var range = 0; range < letters.Length; range++)
         {

@@ -1,9 +1,11 @@
+using System.Text;
 using Grpc.Core;
 using LlmPipeline.Datasets.V1;
 using LlmPipeline.Fakes;
 using LlmPipeline.ServiceDefaults;
 using LlmPipeline.Storage;
 using LlmPipeline.Text;
+using LlmPipeline.Text.Reports;
 using static LlmPipeline.Datasets.V1.Dataset.Types;
 
 namespace LlmPipeline.Preprocessor.Tests;
@@ -42,6 +44,35 @@ public sealed class DatasetServiceTests : IDisposable
         Assert.Equal(ready.Tokenizer, dataset.TokenizerName);
         Assert.Equal(ready.Splits.Select(s => s.TokenCount), [dataset.Split("train").TokenCount, dataset.Split("validation").TokenCount]);
         Assert.Equal(ready.Progress.TokenCount, ready.Splits.Sum(s => s.TokenCount));
+    }
+
+    [Fact]
+    public async Task DataCardIsThereOnceADatasetIsReady()
+    {
+        WriteDocuments(300);
+        _folder.Write("text/9999.txt", "document 7 has 49 words\n");
+        var broken = _folder.Write("broken/a.txt", [0xFF]);
+        await using var host = await PreprocessorHost.StartAsync(Storage);
+        var spec = Spec();
+        spec.Cleaning = new CleaningSpec { LetterCase = "lower", Whitespace = true, Numbers = "keep" };
+        var ready = (await host.WatchAsync((await host.CreateAsync(spec)).Name))[^1].Dataset;
+        var response = await host.Datasets.GetDataCardAsync(new GetDataCardRequest { Name = ready.Name }, deadline: PreprocessorHost.Deadline);
+        var card = DataCard.FromJson(Encoding.UTF8.GetBytes(response.Json));
+        Assert.Equal(card.ToMarkdown(), response.Markdown);
+        Assert.Equal((ready.Name, ready.Tokenizer, ready.VocabularySize), (card.Dataset, card.Tokenizer, card.VocabularySize));
+        Assert.Equal(ready.Splits.Select(s => (s.Split, s.DocumentCount, s.TokenCount, s.ByteCount)), card.Splits.Select(s => (s.Split, s.Documents, s.Tokens, s.Bytes)));
+        Assert.Equal((301, 301, 1), (card.Cleaning.Documents, card.Cleaning.DocumentsKept, card.Duplicates.Exact));
+        Assert.Equal(0, card.Leaks.Documents.ExactDuplicates);
+
+        var failed = (await host.WatchAsync((await host.CreateAsync(new DatasetSpec { Sources = { broken } })).Name))[^1].Dataset;
+        await AssertErrorAsync(
+            async () => await host.Datasets.GetDataCardAsync(new GetDataCardRequest { Name = failed.Name }, deadline: PreprocessorHost.Deadline),
+            StatusCode.FailedPrecondition, ErrorReasons.WrongState, "it is not READY but FAILED");
+
+        File.AppendAllText(Path.Combine(Storage, ready.Name, DataCard.JsonFile), " ");
+        await AssertErrorAsync(
+            async () => await host.Datasets.GetDataCardAsync(new GetDataCardRequest { Name = ready.Name }, deadline: PreprocessorHost.Deadline),
+            StatusCode.DataLoss, ErrorReasons.CorruptData, "it is not the file that the manifest names");
     }
 
     [Fact]

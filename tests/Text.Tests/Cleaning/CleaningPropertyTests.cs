@@ -102,6 +102,28 @@ public sealed class CleaningPropertyTests
     }));
 
     [Fact]
+    public void WordsAreThoseOfADirectReading() => Check.One(Checks, Prop.ForAll(Texts, text =>
+    {
+        var expected = new List<string>();
+        var (word, previous) = ("", WordClass.None);
+        foreach (var rune in text.EnumerateRunes())
+        {
+            var current = WordCharacters.ClassOf(rune.Value);
+            if (current == WordClass.None || current == WordClass.Alone || (current == WordClass.Letter && previous == WordClass.Alone))
+            {
+                expected.Add(word);
+                (word, previous) = ("", WordClass.None);
+            }
+
+            word += current == WordClass.None ? "" : rune.ToString();
+            previous = current == WordClass.Mark && previous != WordClass.None ? previous : current;
+        }
+
+        expected.Add(word);
+        return HashesOf(text).SequenceEqual(expected.Where(w => w.Length > 0).Select(w => HashesOf(w.ToLowerInvariant()).Single()));
+    }));
+
+    [Fact]
     public void CountsAreTheSameInWhateverOrderTheyAreMerged() => Check.One(Checks, Prop.ForAll(Texts, Texts, (first, second) =>
     {
         var (a, b, both) = (new CleaningCounts(), new CleaningCounts(), new CleaningCounts());
@@ -115,4 +137,16 @@ public sealed class CleaningPropertyTests
         a.Merge(b);
         return a.ToJson() == both.ToJson() && reversed.ToJson() == both.ToJson();
     }));
+
+    private static List<ulong> HashesOf(string text)
+    {
+        var hashes = new List<ulong>();
+        var words = new WordHashes(Encoding.UTF8.GetBytes(text));
+        while (words.MoveNext())
+        {
+            hashes.Add(words.Current);
+        }
+
+        return hashes;
+    }
 }
