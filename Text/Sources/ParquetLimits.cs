@@ -17,6 +17,7 @@ internal static class ParquetLimits
 
     private const int MaxFooterBytes = 32 << 20;
     private const int MaxPageHeaderBytes = 1 << 20;
+    private const int MaxSchemaDepth = 64;
 
     /// <summary>Checks the footer; leaves the stream at its begin.</summary>
     public static void RequireFooter(SourceFile file, SourceStream stream)
@@ -47,6 +48,35 @@ internal static class ParquetLimits
         }
 
         stream.Position = 0;
+    }
+
+    /// <summary>Checks how deep columns are nested: the library makes its schema by recursion.</summary>
+    public static void RequireSchema(SourceFile file, FileMetaData metadata)
+    {
+        var open = new Stack<int>();
+        foreach (var element in metadata.Schema)
+        {
+            while (open.TryPeek(out var left) && left == 0)
+            {
+                open.Pop();
+            }
+
+            if (open.Count > 0)
+            {
+                open.Push(open.Pop() - 1);
+            }
+
+            open.Push(Math.Max(0, element.NumChildren ?? 0));
+            if (open.Count > MaxSchemaDepth)
+            {
+                throw Invalid(file, $"nests columns more than {MaxSchemaDepth} deep. Write it with fewer levels.");
+            }
+        }
+
+        if (metadata.RowGroups is null)
+        {
+            throw Invalid(file, "has a footer without row groups. Copy or write it again.");
+        }
     }
 
     /// <summary>Checks the pages of a column in a row group.</summary>

@@ -19,10 +19,12 @@ internal static class ParquetRows
         using var stream = SourceStream.Open(file, path);
         ParquetLimits.RequireFooter(file, stream);
         var reader = Try(file, "its footer", () => Wait(new ValueTask<ParquetReader>(ParquetReader.CreateAsync(stream, new ParquetOptions { TreatByteArrayAsString = true }, leaveStreamOpen: true))));
-        var column = ColumnOf(file, reader, field);
-        for (var i = 0; i < reader.RowGroupCount; i++)
+        ParquetLimits.RequireSchema(file, reader.Metadata!);
+        var column = Try(file, "its schema", () => ColumnOf(file, reader, field));
+        var groups = reader.Metadata!.RowGroups;
+        for (var i = 0; i < groups.Count; i++)
         {
-            var group = reader.Metadata!.RowGroups[i];
+            var group = groups[i];
             var start = group.Columns is [{ MetaData: { } first }, ..] ? ParquetLimits.StartOf(first) : -1;
             if (start < 4 || start >= file.Length)
             {

@@ -1,9 +1,9 @@
 using System.Diagnostics;
 using System.Net;
 using System.Net.Sockets;
-using LlmPipeline.Fakes;
+using Xunit;
 
-namespace LlmPipeline.Storage.Tests;
+namespace LlmPipeline.Fakes;
 
 /// <summary>Azure's storage emulator, from npm, in memory. Where <c>LLMPIPELINE_NPM</c> is not 1 its tests skip.</summary>
 public sealed class Azurite : IAsyncLifetime
