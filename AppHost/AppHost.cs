@@ -18,6 +18,12 @@ if (options.Azurite)
 }
 
 var preprocessor = AddService<Projects.Preprocessor>("preprocessor");
+for (var replica = 1; replica < options.Preprocessors; replica++)
+{
+    // They find their work in storage.
+    AddService<Projects.Preprocessor>($"preprocessor-{replica}");
+}
+
 var evaluator = AddService<Projects.Evaluator>("evaluator");
 var trainer = AddService<Projects.Trainer>("trainer")
     .WithEnvironment("Trainer__Role", "coordinator")

@@ -15,6 +15,7 @@ internal sealed class Options
           --quickstart           train, evaluate and publish a small model, then keep serving it
           --text FOLDER          the text that --quickstart learns from (default: the .NET SDK's documentation)
           --workers N            training processes (default 2)
+          --preprocessors N      processes that make datasets, together (default 1)
           --device auto|cpu|cuda where they compute (default auto); with cuda, worker r takes GPU r mod --gpus
           --gpus N               GPUs to spread the workers over (default 1)
           --http-port N          port of the page and of REST (default 5080)
@@ -34,6 +35,7 @@ internal sealed class Options
     private readonly Dictionary<string, string> _values = new(StringComparer.OrdinalIgnoreCase)
     {
         ["workers"] = "2",
+        ["preprocessors"] = "1",
         ["device"] = "auto",
         ["gpus"] = "1",
         ["http-port"] = "5080",
@@ -51,6 +53,8 @@ internal sealed class Options
     public string[] Arguments => [.. _arguments];
 
     public int Workers => Number("workers");
+
+    public int Preprocessors => Number("preprocessors");
 
     public int HttpPort => Number("http-port");
 
@@ -145,6 +149,7 @@ internal sealed class Options
 
     private string? Validate() =>
         !IsNumber("workers", 1, 64) ? $"--workers is '{_values["workers"]}': give a number from 1 to 64."
+        : !IsNumber("preprocessors", 1, 64) ? $"--preprocessors is '{_values["preprocessors"]}': give a number from 1 to 64."
         : !IsNumber("gpus", 1, 64) ? $"--gpus is '{_values["gpus"]}': give a number from 1 to 64."
         : !IsNumber("http-port", 1, 65535) ? $"--http-port is '{_values["http-port"]}': give a port from 1 to 65535."
         : !IsNumber("grpc-port", 1, 65535) ? $"--grpc-port is '{_values["grpc-port"]}': give a port from 1 to 65535."

@@ -1,4 +1,5 @@
 using LlmPipeline.Datasets.V1;
+using LlmPipeline.Text;
 using LlmPipeline.Text.Building;
 using LlmPipeline.Text.Cleaning;
 using LlmPipeline.Text.Sources;
@@ -17,12 +18,15 @@ internal static class DatasetRecipes
         Cleaning = Of(spec.Cleaning),
         Tokenizer = new TokenizerRecipe
         {
-            Kind = spec.Tokenizer.Kind,
-            VocabularySize = spec.Tokenizer.VocabularySize,
+            Options = new TokenizerOptions
+            {
+                Kind = spec.Tokenizer.Kind,
+                VocabularySize = spec.Tokenizer.VocabularySize,
+                MinFrequency = spec.Tokenizer.HasMinFrequency ? spec.Tokenizer.MinFrequency : 1,
+                Pattern = spec.Tokenizer.HasPattern ? spec.Tokenizer.Pattern : "default",
+                SpecialTokens = [.. spec.Tokenizer.SpecialTokens],
+            },
             Name = spec.Tokenizer.HasName ? spec.Tokenizer.Name : null,
-            MinFrequency = spec.Tokenizer.HasMinFrequency ? spec.Tokenizer.MinFrequency : 1,
-            Pattern = spec.Tokenizer.HasPattern ? spec.Tokenizer.Pattern : "default",
-            SpecialTokens = [.. spec.Tokenizer.SpecialTokens],
             Balance = spec.Tokenizer.HasBalance ? spec.Tokenizer.Balance : 1,
         },
         SplitMethod = spec.Split.Method == "tail" ? SplitMethod.Tail : SplitMethod.Document,

@@ -17,7 +17,7 @@ internal sealed record PreprocessorOptions
     /// <summary>Bytes of source files in a unit of work, which one replica at a time works on. What is made does not depend on it.</summary>
     public long UnitBytes { get; init; } = DatasetBuilderOptions.DefaultUnitBytes;
 
-    /// <summary>Folders that sources may be in, for services that others can reach. Empty: any folder that the service can read.</summary>
+    /// <summary>Folders that sources may be in, for services that others can reach. Empty: whatever the service can read.</summary>
     public string[] SourceRoots { get; init; } = [];
 
     /// <summary>Takes what is downloaded. Default: <c>llmpipeline-sources</c> in the scratch folder.</summary>

@@ -13,8 +13,6 @@ internal sealed class TokenizerResolver(TokenizerCache tokenizers, TokenizerLibr
     private const int MaxSpecialTokens = 1000;
     private const int MaxSpecialTokenLength = 200;
 
-    private static readonly string[] Kinds = ["bpe", "word", "character", "grapheme", "wordpiece", "classic-bpe"];
-
     /// <summary>Resolves the tokenizer.</summary>
     /// <exception cref="Grpc.Core.RpcException">INVALID_ARGUMENT, or NOT_FOUND for a tokenizer that does not exist.</exception>
     public async Task<TokenizerSpec> ResolveAsync(TokenizerSpec spec, CancellationToken cancellationToken)
@@ -35,11 +33,10 @@ internal sealed class TokenizerResolver(TokenizerCache tokenizers, TokenizerLibr
         }
 
         spec.Kind = spec.HasKind ? spec.Kind : "bpe";
-        RequireOneOf(spec.Kind, "tokenizer.kind", Kinds);
+        RequireOneOf(spec.Kind, "tokenizer.kind", [.. TokenizerTrainer.Kinds]);
         ResolveSize(spec);
-        var counted = spec.Kind is "word" or "grapheme";
-        Require(counted || !spec.HasMinFrequency, "tokenizer.min_frequency", "is only for the kinds word and grapheme. Leave it out.");
-        if (counted)
+        Require(spec.Kind != "bpe" || !spec.HasMinFrequency, "tokenizer.min_frequency", "is not for kind bpe, which knows every byte. Leave it out.");
+        if (spec.Kind != "bpe")
         {
             spec.MinFrequency = spec.HasMinFrequency ? spec.MinFrequency : 1;
             Require(spec.MinFrequency >= 1, "tokenizer.min_frequency", $"is {spec.MinFrequency}; it has to be 1 or more.");

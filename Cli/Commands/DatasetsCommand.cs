@@ -9,9 +9,9 @@ namespace LlmPipeline.Cli.Commands;
 /// <summary><c>llmpipe datasets</c>.</summary>
 internal static class DatasetsCommand
 {
-    public static Command Create(GlobalOptions globals) => new CommandWithExamples("datasets", "Lists and shows datasets, which runs make from text.", "llmpipe datasets list", "llmpipe datasets show DATASET --json", "llmpipe datasets card DATASET")
+    public static Command Create(GlobalOptions globals) => new CommandWithExamples("datasets", "Makes datasets of text, which runs do too, and shows them.", "llmpipe datasets create samples/mixture.yaml --follow", "llmpipe datasets list", "llmpipe datasets show DATASET --json", "llmpipe datasets card DATASET")
     {
-        List(globals), Show(globals), Card(globals),
+        DatasetsCreateCommand.Create(globals), List(globals), Show(globals), Card(globals), DatasetsCreateCommand.Watch(globals), DatasetsCreateCommand.Cancel(globals),
     };
 
     private static Command List(GlobalOptions globals)
@@ -36,7 +36,7 @@ internal static class DatasetsCommand
                 d.Tokenizer,
                 d.VocabularySize == 0 ? "" : Number(d.VocabularySize),
                 Number(d.Splits.Sum(s => s.TokenCount)),
-                string.Join(", ", d.Spec?.Sources ?? []),
+                string.Join(", ", d.Spec is null ? [] : d.Spec.Mixture.Count > 0 ? d.Spec.Mixture.Select(p => p.Label) : d.Spec.Sources),
                 RunText.Moment(d.CreateTime),
             }));
             return ExitCodes.Succeeded;
@@ -95,7 +95,7 @@ internal static class DatasetsCommand
         return command;
     }
 
-    private static string StateOf(Dataset dataset) => dataset.State == Dataset.Types.State.TokenizerTraining ? "TOKENIZER_TRAINING" : dataset.State.ToString().ToUpperInvariant();
+    public static string StateOf(Dataset dataset) => dataset.State == Dataset.Types.State.TokenizerTraining ? "TOKENIZER_TRAINING" : dataset.State.ToString().ToUpperInvariant();
 
     private static string Number(long value) => value.ToString("N0", CultureInfo.InvariantCulture);
 }

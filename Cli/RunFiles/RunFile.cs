@@ -1,4 +1,5 @@
 using System.Text.RegularExpressions;
+using LlmPipeline.Datasets.V1;
 using LlmPipeline.Runs.V1;
 
 namespace LlmPipeline.Cli.RunFiles;
@@ -13,30 +14,74 @@ internal static partial class RunFile
     /// <exception cref="RunFileException">The file cannot be read, or something in it does not fit.</exception>
     public static RunSpec Load(string file, IReadOnlyList<string> overrides, string directory)
     {
-        string yaml;
-        try
-        {
-            yaml = File.ReadAllText(Path.Combine(directory, file));
-        }
-        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
-        {
-            throw new RunFileException($"{file}: cannot be read: {exception.Message} Give the path of a run file, for example samples/dotnet-docs.yaml.");
-        }
-
         var spec = new RunSpec();
-        YamlMessageReader.Read(file, yaml, spec);
+        YamlMessageReader.Read(file, ReadText(file, directory, "a run file, for example samples/dotnet-docs.yaml"), spec);
         Overrides.Apply(overrides, spec);
-        if (!spec.HasDatasetName && spec.Dataset is not { Sources.Count: > 0 })
+        if (!spec.HasDatasetName && spec.Dataset is not ({ Sources.Count: > 0 } or { Mixture.Count: > 0 }))
         {
             throw new RunFileException($"{file}: no text is named. Set dataset.sources, for example with --set dataset.sources=FOLDER, or dataset_name for a dataset that exists.");
         }
 
-        for (var i = 0; i < (spec.Dataset?.Sources.Count ?? 0); i++)
+        if (spec.Dataset is not null)
         {
-            spec.Dataset!.Sources[i] = Resolve(spec.Dataset.Sources[i], directory);
+            ResolveSources(spec.Dataset, directory);
         }
 
         return spec;
+    }
+
+    /// <summary>Reads a dataset file, applies the options and makes local sources absolute.</summary>
+    /// <param name="file">Path; may be relative to <paramref name="directory"/>; null when the sources say it all.</param>
+    /// <param name="sources">Set instead of those of the file, unless empty.</param>
+    /// <param name="overrides">KEY=VALUE each.</param>
+    /// <param name="directory">The current directory: paths of sources are relative to it.</param>
+    /// <exception cref="RunFileException">The file cannot be read, or something in it does not fit.</exception>
+    public static DatasetSpec LoadDataset(string? file, IReadOnlyList<string> sources, IReadOnlyList<string> overrides, string directory)
+    {
+        var spec = new DatasetSpec();
+        if (file is not null)
+        {
+            YamlMessageReader.Read(file, ReadText(file, directory, "a dataset file, for example samples/mixture.yaml"), spec);
+        }
+
+        if (sources.Count > 0)
+        {
+            spec.Mixture.Clear();
+            spec.Sources.Clear();
+            spec.Sources.AddRange(sources);
+        }
+
+        Overrides.Apply(overrides, spec);
+        if (spec.Sources.Count == 0 && spec.Mixture.Count == 0)
+        {
+            throw new RunFileException($"{file ?? "datasets create"}: no text is named. Give --source FOLDER, or a file with sources or a mixture.");
+        }
+
+        ResolveSources(spec, directory);
+        return spec;
+    }
+
+    private static string ReadText(string file, string directory, string what)
+    {
+        try
+        {
+            return File.ReadAllText(Path.Combine(directory, file));
+        }
+        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
+        {
+            throw new RunFileException($"{file}: cannot be read: {exception.Message} Give the path of {what}.");
+        }
+    }
+
+    private static void ResolveSources(DatasetSpec spec, string directory)
+    {
+        foreach (var sources in spec.Mixture.Select(p => p.Sources).Prepend(spec.Sources))
+        {
+            for (var i = 0; i < sources.Count; i++)
+            {
+                sources[i] = Resolve(sources[i], directory);
+            }
+        }
     }
 
     /// <summary>Makes a path absolute; a source with a scheme, like <c>dotnet-docs:</c>, stays as it is.</summary>

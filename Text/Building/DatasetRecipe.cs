@@ -57,23 +57,11 @@ public sealed record MixturePart(IReadOnlyList<string> Sources, string Label, do
 /// <summary>A tokenizer to train, or one that exists.</summary>
 public sealed record TokenizerRecipe
 {
-    /// <summary>"bpe", "character", ...: see <c>TokenizerSpec.kind</c>.</summary>
-    public string Kind { get; init; } = "bpe";
+    /// <summary>What is trained.</summary>
+    public TokenizerOptions Options { get; init; } = new();
 
-    /// <summary>Ids, special tokens included; 0 for no limit, where the kind allows it.</summary>
-    public int VocabularySize { get; init; } = 4096;
-
-    /// <summary>A tokenizer that exists. Format: <c>tokenizers/{t}</c>.</summary>
+    /// <summary>A tokenizer that exists, instead. Format: <c>tokenizers/{t}</c>.</summary>
     public string? Name { get; init; }
-
-    /// <summary>Occurrences below which a word or grapheme is unknown.</summary>
-    public long MinFrequency { get; init; } = 1;
-
-    /// <summary>How byte-level BPE cuts text into words.</summary>
-    public string Pattern { get; init; } = "default";
-
-    /// <summary>Further special tokens.</summary>
-    public IReadOnlyList<string> SpecialTokens { get; init; } = [];
 
     /// <summary>A part with share p of the text counts as p to this power.</summary>
     public double Balance { get; init; } = 1;

@@ -21,7 +21,7 @@ internal static class TokenizerTraining
         IBlobStore store, JobFolder folder, UnitPlan plan, Selection selection, BuildProgress progress, CancellationToken cancellationToken)
     {
         var words = await MergeAsync(folder, plan, selection, cancellationToken);
-        var tokenizer = await Task.Run(() => TokenizerKinds.Train(folder.Job.Recipe.Tokenizer, words, progress.SetStepFraction, cancellationToken), cancellationToken);
+        var tokenizer = await Task.Run(() => TokenizerTrainer.Train(words, folder.Job.Recipe.Tokenizer.Options, progress.SetStepFraction, cancellationToken), cancellationToken);
         var name = await StoredTokenizers.WriteAsync(store, tokenizer, cancellationToken);
         await folder.WriteAsync(File, new TrainedTokenizer(name), BuildJson.Default.TrainedTokenizer, cancellationToken);
         for (var unit = 0; unit < selection.UnitCount; unit++)

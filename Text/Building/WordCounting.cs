@@ -16,19 +16,25 @@ internal sealed class WordCounting(JobFolder folder, Selection selection)
     // No document stands for more than this of a sample.
     private const int MaxPieceBytes = 1 << 20;
 
-    private readonly TokenizerRecipe _tokenizer = folder.Job.Recipe.Tokenizer;
+    private readonly TokenizerOptions _tokenizer = folder.Job.Recipe.Tokenizer.Options;
+
+    // What is a token of its own has to be found wherever it is.
+    private bool IsSampled => _tokenizer.Kind is "bpe" or "wordpiece" or "classic-bpe";
+
+    // Characters that are only in other splits are no news from them, and would be unknown.
+    private bool CountsAllSplits => _tokenizer.Kind == "character";
 
     public static string FileOf(int unit) => string.Create(CultureInfo.InvariantCulture, $"count/{unit:D6}");
 
     /// <summary>Counts one unit.</summary>
     public async Task<CountResult> CountAsync(int unit, int degree, CancellationToken cancellationToken)
     {
-        var counter = TokenizerKinds.CounterOf(_tokenizer);
-        var share = counter.IsSampled ? Math.Min(1, (double)MaxSampleBytes / Math.Max(1, selection.PartBytes.Sum())) : 1;
+        var splitter = TokenizerTrainer.SplitterOf(_tokenizer);
+        var share = IsSampled ? Math.Min(1, (double)MaxSampleBytes / Math.Max(1, selection.PartBytes.Sum())) : 1;
         var total = new WordCounts();
         long bytes = 0;
         var counted = new SelectedDocuments(folder, selection).ReadAsync(unit, cancellationToken)
-            .SelectOrdered(batch => Count(batch, counter, share), degree, cancellationToken);
+            .SelectOrdered(batch => Count(batch, splitter, share), degree, cancellationToken);
         await foreach (var (words, batchBytes) in counted.WithCancellation(cancellationToken))
         {
             total.Merge(words);
@@ -57,25 +63,16 @@ internal sealed class WordCounting(JobFolder folder, Selection selection)
         }
     }
 
-    private static (WordCounts Words, long Bytes) Count(DocumentBatch batch, TokenCounter counter, double share)
+    private (WordCounts Words, long Bytes) Count(DocumentBatch batch, IWordSplitter splitter, double share)
     {
         var words = new WordCounts();
         long bytes = 0;
-        foreach (var piece in batch.Documents.Where(d => counter.CountsAllSplits || d.Split == 0).SelectMany(d => Sample(d, share)))
+        foreach (var piece in batch.Documents.Where(d => CountsAllSplits || d.Split == 0).SelectMany(d => Sample(d, share)))
         {
-            counter.Add(words, piece.Span);
+            words.Add(piece.Span, splitter);
             bytes += piece.Length;
         }
 
         return (words, bytes);
     }
-}
-
-/// <summary>How a kind of tokenizer counts text.</summary>
-/// <param name="IsSampled">Whether a sample does; a vocabulary of characters has to be whole.</param>
-/// <param name="CountsAllSplits">Whether text of all splits is counted, or that for training alone.</param>
-/// <param name="Add">Counts a text.</param>
-internal sealed record TokenCounter(bool IsSampled, bool CountsAllSplits, TokenCounter.Count Add)
-{
-    public delegate void Count(WordCounts words, ReadOnlySpan<byte> utf8);
 }

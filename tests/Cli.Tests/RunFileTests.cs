@@ -118,7 +118,25 @@ public sealed class RunFileTests
         var spec = RunFile.Load(Path.Combine(folder, sample), sample == "dotnet-docs.yaml" ? [] : [$"dataset.sources={folder}"], folder);
 
         Assert.NotNull(spec.Model);
-        Assert.Equal(4, Directory.GetFiles(folder).Length);
+        Assert.Equal(5, Directory.GetFiles(folder).Length);
+    }
+
+    [Fact]
+    public void TheSampleOfAMixtureIsADatasetFile()
+    {
+        using var call = new CliCall();
+        call.Write("README.md", "x");
+        call.Write("docs/a.md", "x");
+        var sample = Path.Combine(AppContext.BaseDirectory, "samples", "mixture.yaml");
+        var spec = RunFile.LoadDataset(sample, [], ["max_tokens=5"], call.Directory);
+        Assert.Equal([("readme", 3.0), ("docs", 1.0)], spec.Mixture.Select(p => (p.Label, p.Weight)));
+        Assert.Equal([Path.Combine(call.Directory, "README.md"), Path.Combine(call.Directory, "docs", "*.md")], spec.Mixture.SelectMany(p => p.Sources));
+        Assert.Equal((5L, "redact", 0.7), (spec.MaxTokens, spec.Cleaning.PersonalData.Action, spec.Tokenizer.Balance));
+
+        var other = RunFile.LoadDataset(sample, ["docs"], [], call.Directory);
+        Assert.Equal([Path.Combine(call.Directory, "docs")], other.Sources);
+        Assert.Empty(other.Mixture);
+        Assert.Contains("no text is named", Assert.Throws<RunFileException>(() => RunFile.LoadDataset(null, [], [], call.Directory)).Message, StringComparison.Ordinal);
     }
 
     [Fact]

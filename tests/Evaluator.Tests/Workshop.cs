@@ -37,7 +37,7 @@ internal sealed class Workshop : IDisposable
         var recipe = new DatasetRecipe
         {
             Sources = [_folder.Write($"{name}.txt", text)],
-            Tokenizer = new TokenizerRecipe { Kind = "character" },
+            Tokenizer = new TokenizerRecipe { Options = new TokenizerOptions { Kind = "character" } },
             SplitMethod = SplitMethod.Tail,
             ValidationFraction = 0.1,
         };

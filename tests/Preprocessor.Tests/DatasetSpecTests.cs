@@ -42,7 +42,7 @@ public sealed class DatasetSpecTests : IAsyncLifetime
     [InlineData("""{"sources":["TEXT"],"tokenizer":{"specialTokens":["<|endoftext|>"]}}""", "spec.tokenizer.special_tokens[0]", null)]
     [InlineData("""{"sources":["TEXT"],"tokenizer":{"pattern":"("}}""", "spec.tokenizer.pattern cannot be used", null)]
     [InlineData("""{"sources":["TEXT"],"tokenizer":{"kind":"character","pattern":"gpt2"}}""", "spec.tokenizer.pattern is only for kind bpe", null)]
-    [InlineData("""{"sources":["TEXT"],"tokenizer":{"minFrequency":"2"}}""", "spec.tokenizer.min_frequency is only for the kinds word and grapheme", null)]
+    [InlineData("""{"sources":["TEXT"],"tokenizer":{"minFrequency":"2"}}""", "spec.tokenizer.min_frequency is not for kind bpe", null)]
     [InlineData("""{"sources":["TEXT"],"tokenizer":{"balance":1.5}}""", "spec.tokenizer.balance is 1.5; it has to be from 0 to 1", null)]
     [InlineData("""{"sources":["TEXT"],"tokenizer":{"name":"tokenizers/some","balance":1}}""", "spec.tokenizer.balance is for a tokenizer that is trained", null)]
     [InlineData("""{"sources":["TEXT"],"order":"random"}""", "spec.order is 'random'; it has to be one of source, shuffled, length", null)]

@@ -25,7 +25,7 @@ public sealed class DatasetBuilderTests : IDisposable
         var properties = await BuildAsync(new DatasetRecipe
         {
             Sources = [TestData.PathOf("tinyshakespeare/input.txt")],
-            Tokenizer = new TokenizerRecipe { Kind = "character" },
+            Tokenizer = new TokenizerRecipe { Options = new TokenizerOptions { Kind = "character" } },
             SplitMethod = SplitMethod.Tail,
             ValidationFraction = 0.1,
         });
@@ -142,7 +142,7 @@ public sealed class DatasetBuilderTests : IDisposable
     public async Task ParallelAndSequentialWorkGiveTheSameBytes(string kind, SplitMethod method)
     {
         WriteDocuments(600);
-        var recipe = Character(method) with { Tokenizer = new TokenizerRecipe { Kind = kind, VocabularySize = 300 }, ValidationFraction = 0.2 };
+        var recipe = Character(method) with { Tokenizer = new TokenizerRecipe { Options = new TokenizerOptions { Kind = kind, VocabularySize = 300 } }, ValidationFraction = 0.2 };
         var one = await BuildAsync(recipe, "datasets/same", degree: 1);
         var files = (await _store.TryReadManifestAsync("datasets/same"))!.Files;
         var many = await BuildAsync(recipe, "datasets/same", degree: 7, unitBytes: 100_000);
@@ -273,7 +273,7 @@ public sealed class DatasetBuilderTests : IDisposable
     private DatasetRecipe Character(SplitMethod method) => new()
     {
         Sources = [Path.Combine(_folder.Path, "text")],
-        Tokenizer = new TokenizerRecipe { Kind = "character" },
+        Tokenizer = new TokenizerRecipe { Options = new TokenizerOptions { Kind = "character" } },
         SplitMethod = method,
         ValidationFraction = 0.1,
     };

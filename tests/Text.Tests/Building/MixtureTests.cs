@@ -80,7 +80,7 @@ public sealed class MixtureTests : IDisposable
     [Fact]
     public async Task ShardsDoNotDependOnUnitsAndThreads()
     {
-        var recipe = Recipe(("a", 400, 2), ("b", 90, 5)) with { MaxTokens = 9_000, Tokenizer = new TokenizerRecipe { VocabularySize = 300, Balance = 0.3 } };
+        var recipe = Recipe(("a", 400, 2), ("b", 90, 5)) with { MaxTokens = 9_000, Tokenizer = new TokenizerRecipe { Options = new TokenizerOptions { VocabularySize = 300 }, Balance = 0.3 } };
         await BuildAsync(recipe, degree: 1);
         var expected = (await _store.TryReadTextAsync("datasets/test/manifest.json"))!.Value.Text;
         foreach (var (degree, unitBytes) in new[] { (1, 100), (3, 1000), (5, 20_000) })
@@ -136,7 +136,7 @@ public sealed class MixtureTests : IDisposable
     {
         Mixture = [.. parts.Select(p => new MixturePart([WritePart(p.Label, p.Documents)], p.Label, p.Weight))],
         Order = DocumentOrder.Shuffled,
-        Tokenizer = new TokenizerRecipe { Kind = "character" },
+        Tokenizer = new TokenizerRecipe { Options = new TokenizerOptions { Kind = "character" } },
         ValidationFraction = 0.1,
     };
 

@@ -31,6 +31,20 @@ public sealed class CancelAndResumeTests
         await harness.CreateAsync();
         await harness.WaitAsync(State.Preparing);
         await CancelledAsync(harness);
+        Assert.Equal(["datasets/some-data"], harness.Preprocessor.Cancelled);
+    }
+
+    [Fact]
+    public async Task ADatasetThatAnotherRunWaitsForIsNotCancelled()
+    {
+        await using var harness = await CoordinatorHarness.StartAsync();
+        harness.Preprocessor.Hold();
+        await harness.CreateAsync("some-run");
+        await harness.CreateAsync("run-2");
+        await harness.WaitAsync(State.Preparing, "some-run");
+        await CancelledAsync(harness);
+        await harness.WaitAsync(State.Preparing, "run-2");
+        Assert.Empty(harness.Preprocessor.Cancelled);
     }
 
     [Fact]

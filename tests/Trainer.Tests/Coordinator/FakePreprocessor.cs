@@ -54,6 +54,15 @@ internal sealed class FakePreprocessor : DatasetService.DatasetServiceBase
         ? Task.FromResult(new GetDatasetResponse { Dataset = Dataset(Datasets.V1.Dataset.Types.State.Ready, 1) })
         : throw RpcErrors.Create(StatusCode.NotFound, ErrorReasons.NotFound, $"'{request.Name}' does not exist.");
 
+    /// <summary>Datasets that were cancelled.</summary>
+    public List<string> Cancelled { get; } = [];
+
+    public override Task<CancelDatasetResponse> CancelDataset(CancelDatasetRequest request, ServerCallContext context)
+    {
+        Cancelled.Add(request.Name);
+        return Task.FromResult(new CancelDatasetResponse { Dataset = Dataset(Datasets.V1.Dataset.Types.State.Cancelled, 0.25) });
+    }
+
     public override async Task WatchDataset(WatchDatasetRequest request, IServerStreamWriter<WatchDatasetResponse> responseStream, ServerCallContext context)
     {
         await responseStream.WriteAsync(new WatchDatasetResponse { Sequence = 1, Dataset = Dataset(Datasets.V1.Dataset.Types.State.Reading, 0.25) });
