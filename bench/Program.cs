@@ -14,6 +14,8 @@ return args switch
     [TokenizerTrainBench.SelfCommand, var text, var output] => TokenizerTrainBench.RunSelf(text, output),
     ["tokenizer-encode", .. var rest] => await TokenizerEncodeBench.RunAsync(Rounds(rest, 3)),
     [TokenizerEncodeBench.SelfCommand, var side, var threads] => await TokenizerEncodeBench.RunSelfAsync(side, int.Parse(threads, CultureInfo.InvariantCulture)),
+    ["text-memory", .. var rest] => await TextMemoryBench.RunAsync(rest),
+    [TextMemoryBench.SelfCommand, var source, var store] => await TextMemoryBench.RunSelfAsync(source, store),
     ["multilingual"] => await MultilingualBench.RunAsync(),
     _ => Usage(),
 };
@@ -29,6 +31,7 @@ static int Usage()
           ngram [DATA FOLDER]               n-gram models against published losses, and what they cost; default LLMPIPELINE_TEST_DATA
           tokenizer-train [ROUNDS]          BPE training on 100 MB against Hugging Face tokenizers; default 5
           tokenizer-encode [ROUNDS]         BPE encoding of 10 MB against tiktoken and Microsoft.ML.Tokenizers; default 3
+          text-memory [PART ...] [scale=S]  peak memory and throughput from files to shards: 100mb, 4gb, line, files; needs 20 GB of disk
           multilingual                      tokens of 48 languages with a vocabulary of 32k, relative to English (needs LLMPIPELINE_TEST_DATA)
           shakespeare-char TEXT [SEED ...]  validation loss of nanoGPT's character set-up on TEXT (Tiny Shakespeare); default 1 2 3
         """);

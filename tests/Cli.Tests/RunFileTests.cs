@@ -126,6 +126,7 @@ public sealed class RunFileTests
     {
         using var call = new CliCall();
         call.Write("README.md", "x");
+        Directory.CreateDirectory(Path.Combine(call.Directory, "docs"));
         call.Write("docs/a.md", "x");
         var sample = Path.Combine(AppContext.BaseDirectory, "samples", "mixture.yaml");
         var spec = RunFile.LoadDataset(sample, [], ["max_tokens=5"], call.Directory);
