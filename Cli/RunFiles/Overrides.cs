@@ -52,10 +52,11 @@ internal static class Overrides
             var isMessage = field.FieldType == FieldType.Message;
             if (i == names.Length - 1)
             {
-                return isMessage ? $"'{path}' has keys of its own: {Names.Of(field.MessageType)}" : Set(message, field, path, text, lists);
+                return isMessage && field.IsRepeated ? $"'{path}' is a list of keys with values: write it into a file"
+                    : isMessage ? $"'{path}' has keys of its own: {Names.Of(field.MessageType)}" : Set(message, field, path, text, lists);
             }
 
-            if (!isMessage)
+            if (!isMessage || field.IsRepeated)
             {
                 return $"'{string.Join('.', names[..(i + 1)])}' expects {(field.IsRepeated ? "a list" : Scalars.Expected(field))} and has no keys";
             }

@@ -84,9 +84,16 @@ internal sealed class YamlMessageReader
             }
 
             var list = (IList)field.Accessor.GetValue(message);
-            foreach (var item in sequence.Children)
+            for (var i = 0; i < sequence.Children.Count; i++)
             {
-                if (TryReadScalar(item, field, path, out var value))
+                var item = sequence.Children[i];
+                if (field.FieldType == FieldType.Message)
+                {
+                    var child = field.MessageType.Parser.ParseFrom(ByteString.Empty);
+                    ReadMessage(item, child, string.Create(CultureInfo.InvariantCulture, $"{path}[{i}]"));
+                    list.Add(child);
+                }
+                else if (TryReadScalar(item, field, path, out var value))
                 {
                     list.Add(value);
                 }

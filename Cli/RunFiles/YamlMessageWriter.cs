@@ -30,7 +30,7 @@ internal static partial class YamlMessageWriter
                     text.Append(CultureInfo.InvariantCulture, $"{indent}{field.Name}:\n");
                     foreach (var item in list)
                     {
-                        text.Append(CultureInfo.InvariantCulture, $"{indent}  - {Scalar(item!)}\n");
+                        text.Append(CultureInfo.InvariantCulture, $"{indent}  - {(item is IMessage child ? Item(child, indent + "    ") : Scalar(item!))}\n");
                     }
                 }
             }
@@ -47,6 +47,14 @@ internal static partial class YamlMessageWriter
                 text.Append(CultureInfo.InvariantCulture, $"{indent}{field.Name}: {Scalar(value)}\n");
             }
         }
+    }
+
+    // The fields of a message in a list, the first of them beside the dash.
+    private static string Item(IMessage message, string indent)
+    {
+        var text = new StringBuilder();
+        WriteFields(text, message, indent);
+        return text.Length == 0 ? "{}" : text.ToString().Trim(' ', '\n');
     }
 
     private static string Scalar(object value)

@@ -2,6 +2,7 @@ using FsCheck;
 using FsCheck.Fluent;
 using LlmPipeline.Cli.Commands;
 using LlmPipeline.Cli.RunFiles;
+using LlmPipeline.Datasets.V1;
 using LlmPipeline.Runs.V1;
 
 namespace LlmPipeline.Cli.Tests;
@@ -92,6 +93,8 @@ public sealed class RunFileTests
     [InlineData("training=5", "--set training=5: 'training' has keys of its own: steps,")]
     [InlineData("seed.x=5", "--set seed.x=5: 'seed' expects a whole number and has no keys")]
     [InlineData("dataset.sources.x=5", "--set dataset.sources.x=5: 'dataset.sources' expects a list and has no keys")]
+    [InlineData("dataset.mixture.label=x", "--set dataset.mixture.label=x: 'dataset.mixture' expects a list and has no keys")]
+    [InlineData("dataset.mixture=x", "--set dataset.mixture=x: 'dataset.mixture' is a list of keys with values")]
     [InlineData("steps", "--set steps: expected KEY=VALUE")]
     [InlineData("=5", "--set =5: expected KEY=VALUE")]
     [InlineData("a..b=5", "--set a..b=5: unknown key 'a'")]
@@ -134,6 +137,11 @@ public sealed class RunFileTests
         Assert.Equal([Path.Combine(call.Directory, "README.md"), Path.Combine(call.Directory, "docs", "*.md")], spec.Mixture.SelectMany(p => p.Sources));
         Assert.Equal((5L, "redact", 0.7), (spec.MaxTokens, spec.Cleaning.PersonalData.Action, spec.Tokenizer.Balance));
 
+        var again = new DatasetSpec();
+        YamlMessageReader.Read("again.yaml", YamlMessageWriter.Write(spec), again);
+        Assert.Equal(spec, again);
+        Assert.StartsWith("a.yaml:3:5: unknown key 'wieght' in 'mixture[1]'", Assert.Throws<RunFileException>(
+            () => YamlMessageReader.Read("a.yaml", "mixture:\n  - sources: [a]\n  - wieght: 2", again)).Message, StringComparison.Ordinal);
         var other = RunFile.LoadDataset(sample, ["docs"], [], call.Directory);
         Assert.Equal([Path.Combine(call.Directory, "docs")], other.Sources);
         Assert.Empty(other.Mixture);
