@@ -103,6 +103,8 @@ internal static class TextMemoryBench
         {
             Sources = [source],
             Tokenizer = new TokenizerRecipe { Options = new TokenizerOptions { VocabularySize = 16_384 } },
+            // As the service chooses: a single file of plain text is divided by its length, many documents by their hash.
+            SplitMethod = Directory.GetFiles(source) is [var file] && file.EndsWith(".txt", StringComparison.Ordinal) ? SplitMethod.Tail : SplitMethod.Document,
             ValidationFraction = 0.01,
         };
         using var done = new CancellationTokenSource();
