@@ -1,3 +1,5 @@
+using LlmPipeline.Fakes;
+
 namespace LlmPipeline.Storage.Tests;
 
 public sealed class AzureBlobStoreTests : BlobStoreContract, IClassFixture<Azurite>
