@@ -15,8 +15,6 @@ public sealed class Azurite : IAsyncLifetime
     private Process? _process;
     private int _port;
 
-    public static bool IsWanted => Environment.GetEnvironmentVariable("LLMPIPELINE_NPM") == "1";
-
     public string ConnectionString =>
         "DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;"
         + "AccountKey=Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==;"
@@ -24,23 +22,13 @@ public sealed class Azurite : IAsyncLifetime
 
     public async ValueTask InitializeAsync()
     {
-        if (!IsWanted)
+        if (!NpmPackage.IsWanted)
         {
             return;
         }
 
         Environment.SetEnvironmentVariable("LLMPIPELINE_CACHE", _cache.Path);
-        var folder = Path.Combine(Path.GetTempPath(), "llmpipeline-npm", $"azurite-{Version}");
-        var main = Path.Combine(folder, "node_modules", "azurite", "dist", "src", "blob", "main.js");
-        if (!File.Exists(main))
-        {
-            Directory.CreateDirectory(folder);
-            var install = Start("npm", ["install", "--no-audit", "--no-fund", "--prefix", folder, $"azurite@{Version}"]);
-            var output = Task.WhenAll(install.StandardOutput.ReadToEndAsync(), install.StandardError.ReadToEndAsync());
-            await install.WaitForExitAsync().WaitAsync(StartTime);
-            Assert.True(install.ExitCode == 0 && File.Exists(main), string.Join('\n', await output));
-        }
-
+        var main = Path.Combine(await NpmPackage.InstallAsync("azurite", Version), "node_modules", "azurite", "dist", "src", "blob", "main.js");
         using (var listener = new TcpListener(IPAddress.Loopback, 0))
         {
             listener.Start();

@@ -8,7 +8,7 @@ public sealed class AzureBlobStoreTests : BlobStoreContract, IClassFixture<Azuri
 
     public AzureBlobStoreTests(Azurite azurite)
     {
-        Assert.SkipUnless(Azurite.IsWanted, "Set LLMPIPELINE_NPM=1 to test against Azurite (npm installs it into the temporary folder).");
+        Assert.SkipUnless(NpmPackage.IsWanted, "Set LLMPIPELINE_NPM=1 to test against Azurite (npm installs it into the temporary folder).");
         _connectionString = $"{azurite.ConnectionString}ContainerName=test-{Guid.NewGuid():N}";
         Store = BlobStore.Open(_connectionString);
     }

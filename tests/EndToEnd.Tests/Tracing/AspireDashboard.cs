@@ -5,6 +5,7 @@ using System.Net.Http.Json;
 using System.Net.Sockets;
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using LlmPipeline.Fakes;
 
 namespace LlmPipeline.EndToEnd.Tests.Tracing;
 
@@ -36,14 +37,9 @@ internal sealed class AspireDashboard : IAsyncDisposable
     /// <summary>Installs the CLI in a cache folder, with a home of its own, and starts the dashboard.</summary>
     public static async Task<AspireDashboard> StartAsync()
     {
-        var folder = Path.Combine(Path.GetTempPath(), "llmpipeline-npm", $"aspire-cli-{Version}");
+        var folder = await NpmPackage.InstallAsync(Package, Version);
         var home = Directory.CreateDirectory(Path.Combine(folder, "home")).FullName;
         var cli = Path.Combine(folder, "node_modules", Package, "bin", "aspire");
-        if (!File.Exists(cli))
-        {
-            await RunAsync("npm", ["install", "--no-audit", "--no-fund", "--prefix", folder, $"{Package}@{Version}"], null);
-        }
-
         await RunAsync(cli, ["setup", "--non-interactive"], home);
 
         var (frontend, otlp, otlpHttp) = (FreePort(), FreePort(), FreePort());

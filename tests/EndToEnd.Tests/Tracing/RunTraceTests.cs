@@ -1,5 +1,6 @@
 using Grpc.Core;
 using LlmPipeline.Datasets.V1;
+using LlmPipeline.Fakes;
 using LlmPipeline.Runs.V1;
 
 namespace LlmPipeline.EndToEnd.Tests.Tracing;
@@ -15,7 +16,7 @@ public sealed class RunTraceTests
     public async Task OneTraceHoldsSpansOfEveryServiceThatTookPartInARun()
     {
         Assert.SkipUnless(
-            OperatingSystem.IsLinux() && Environment.GetEnvironmentVariable("LLMPIPELINE_NPM") == "1",
+            OperatingSystem.IsLinux() && NpmPackage.IsWanted,
             "Needs the Aspire dashboard from npm: set LLMPIPELINE_NPM=1 (Linux x64).");
         await using var dashboard = await AspireDashboard.StartAsync();
         await using var appHost = await AppHostProcess.StartAsync(

@@ -14,7 +14,7 @@ public sealed class AzureSourceTests(Azurite azurite) : IClassFixture<Azurite>, 
     [Fact]
     public async Task BlobsAreFoundByPrefixAndGlobAndReadFromTheCache()
     {
-        Assert.SkipUnless(Azurite.IsWanted, "Set LLMPIPELINE_NPM=1 to test against Azurite.");
+        Assert.SkipUnless(NpmPackage.IsWanted, "Set LLMPIPELINE_NPM=1 to test against Azurite.");
         var container = new BlobServiceClient(azurite.ConnectionString).GetBlobContainerClient("texts");
         await container.CreateIfNotExistsAsync();
         foreach (var (name, text) in new[] { ("d/b.jsonl", "{\"text\":\"b\"}"), ("d/a.txt", "a"), ("d/e/c d.txt", "c"), ("x.txt", "x"), ("d/image.png", "?") })
