@@ -23,16 +23,7 @@ public sealed class ReplicaTests : IDisposable
     {
         _storage = Path.Combine(_folder.Path, "store");
         _store = new FolderBlobStore(_storage);
-        _spec = new DatasetSpec
-        {
-            Mixture =
-            {
-                new MixtureSpec { Sources = { WriteText("one", 12_000) }, Weight = 3 },
-                new MixtureSpec { Sources = { WriteText("two", 4_000) }, Weight = 2 },
-            },
-            Tokenizer = new TokenizerSpec { VocabularySize = 600, Balance = 0.5 },
-            Split = new SplitSpec { ValidationFraction = 0.1 },
-        };
+        _spec = MixtureOf(_folder);
     }
 
     public void Dispose() => _folder.Dispose();
@@ -155,9 +146,21 @@ public sealed class ReplicaTests : IDisposable
     private static IEnumerable<string> Names(string folder) => Directory.EnumerateFiles(folder, "*", SearchOption.AllDirectories)
         .Select(f => Path.GetRelativePath(folder, f)).Where(f => !f.StartsWith(".store", StringComparison.Ordinal) && !f.StartsWith("unfinished", StringComparison.Ordinal)).Order(StringComparer.Ordinal);
 
-    private string WriteText(string name, int documents)
+    /// <summary>Two parts with weights, 7 MB together.</summary>
+    internal static DatasetSpec MixtureOf(TemporaryFolder folder) => new()
     {
-        var path = Path.Combine(_folder.Path, $"{name}.jsonl");
+        Mixture =
+        {
+            new MixtureSpec { Sources = { WriteText(folder, "one", 12_000) }, Weight = 3 },
+            new MixtureSpec { Sources = { WriteText(folder, "two", 4_000) }, Weight = 2 },
+        },
+        Tokenizer = new TokenizerSpec { VocabularySize = 600, Balance = 0.5 },
+        Split = new SplitSpec { ValidationFraction = 0.1 },
+    };
+
+    private static string WriteText(TemporaryFolder folder, string name, int documents)
+    {
+        var path = Path.Combine(folder.Path, $"{name}.jsonl");
         var random = new Random(name.Length + documents);
         using var writer = new StreamWriter(path);
         for (var i = 0; i < documents; i++)
