@@ -74,7 +74,7 @@ internal static class TextMemoryBench
 
             From files to shards: reading, cleaning, duplicates, languages, a tokenizer of 16,384 ids trained on a sample of 128 MiB, encoding, leak check. Peak memory is the largest resident set of the process; work is what lay in storage at most, sources not counted.
 
-            - Text: {corpus.Description.Trim()}
+            {corpus.Description.Trim()}
             - 4gb: 40 copies of it, in each of which about half of the words have one letter changed, other ones in every copy, so that no document is a duplicate; files of 100 MB, one JSON line a document.
             - line: one file of plain text with a single line of 1 GB. files: 1,000,000 text files of some 60 bytes in 1,000 folders.
 

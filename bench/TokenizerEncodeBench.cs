@@ -72,12 +72,22 @@ internal static class TokenizerEncodeBench
         }
 
         List<(double Wall, double Cpu)> passes = [];
+        List<double> scaling = [];
         var ids = new int[documents.Count][];
         long allocated = 0;
         for (var n = 0; n < Passes; n++)
         {
+            // One thread right before several: the clock of a shared machine changes from one process to the next.
+            var alone = Stopwatch.StartNew();
+            if (threads > 1)
+            {
+                encode(true, 1, []);
+                alone.Stop();
+            }
+
             var (bytes, cpu, watch) = (GC.GetTotalAllocatedBytes(precise: true), Environment.CpuUsage.TotalTime, Stopwatch.StartNew());
             encode(true, threads, n == 0 ? ids : []);
+            scaling.Add(alone.Elapsed / watch.Elapsed);
             passes.Add((watch.Elapsed.TotalSeconds, (Environment.CpuUsage.TotalTime - cpu).TotalSeconds));
             allocated = n == 0 ? 0 : Math.Max(allocated, GC.GetTotalAllocatedBytes(precise: true) - bytes);
         }
@@ -85,6 +95,7 @@ internal static class TokenizerEncodeBench
         var (wall, used) = passes.Order().ElementAt(Passes / 2);
         Say("wall_seconds", wall);
         Say("cpu_seconds", used);
+        Say("scaling", Spread.Of(scaling.Skip(1)).Median);
         Say("allocated_bytes", allocated);
         Say("tokens", ids.Sum(i => i.Length));
         using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
@@ -172,10 +183,10 @@ internal static class TokenizerEncodeBench
         }
 
         var ratio = Math.Min(results[2].Wall.Median, results[3].Wall.Median) / results[0].Wall.Median;
-        var scaling = results[0].Wall.Median / results[1].Wall.Median;
+        var scaling = Spread.Of(results[1].Runs.Select(r => MeasuredProcess.Said(r.Output, "scaling")!.Value));
         var allocation = results.Take(2).Max(r => r.Runs.Max(run => MeasuredProcess.Said(run.Output, "allocated_bytes")!.Value)) / bytes;
         var last = string.Create(CultureInfo.InvariantCulture,
-            $"tokenizer-encode: {ratio:F1} times the faster peer on one core, {scaling:F2} times that on two, {allocation:F2} MB allocated a MB, tokens {(identical ? "identical" : "DIFFERENT")} (goal {Goal:F1}, {ScalingGoal:F1}, at most {AllocationGoal:F0}, identical)");
+            $"tokenizer-encode: {ratio:F1} times the faster peer on one core, {scaling.Median:F2} times that on two, {allocation:F2} MB allocated a MB, tokens {(identical ? "identical" : "DIFFERENT")} (goal {Goal:F1}, {ScalingGoal:F1}, at most {AllocationGoal:F0}, identical)");
         await Machine.PublishAsync("tokenizer-encode", $"""
             # Encoding with a byte-level BPE
 
@@ -185,8 +196,10 @@ internal static class TokenizerEncodeBench
             Its first {bytes / 1e6:F1} MB in documents of about 10 kB, with the 30,000 tokens of `tokenizer-train`. Each process encodes the next 10 MB {WarmPasses} times (tiktoken, which remembers nothing, once) and then the text {Passes} times, of which the median counts. We take UTF-8, as the documents of a dataset are; the peers take their own strings, made before. Memory is allocated by a pass after the first.
 
             {table}
+            Two threads against one, pass by pass in the same process: {scaling} times as fast.
+
             {last}
             """);
-        return ratio >= Goal && scaling >= ScalingGoal && allocation <= AllocationGoal && identical ? 0 : 1;
+        return ratio >= Goal && scaling.Median >= ScalingGoal && allocation <= AllocationGoal && identical ? 0 : 1;
     }
 }

@@ -192,6 +192,27 @@ internal sealed class FakeGateway : IAsyncDisposable
             : gateway.Datasets.FirstOrDefault(d => d.Name == request.Name) is { } found ? Task.FromResult(new GetDatasetResponse { Dataset = found })
             : throw new RpcException(new Status(StatusCode.NotFound, $"'{request.Name}' does not exist."));
 
+        public override Task<CreateDatasetResponse> CreateDataset(CreateDatasetRequest request, ServerCallContext context)
+        {
+            gateway.Requests.Enqueue(request);
+            return Task.FromResult(new CreateDatasetResponse { Dataset = new Dataset { Name = $"datasets/{request.DatasetId}", State = Dataset.Types.State.Queued } });
+        }
+
+        public override async Task WatchDataset(WatchDatasetRequest request, IServerStreamWriter<WatchDatasetResponse> responseStream, ServerCallContext context)
+        {
+            var sequence = 0;
+            foreach (var dataset in gateway.Datasets.Where(d => d.Name == request.Name))
+            {
+                await responseStream.WriteAsync(new WatchDatasetResponse { Sequence = ++sequence, Dataset = dataset });
+            }
+        }
+
+        public override Task<CancelDatasetResponse> CancelDataset(CancelDatasetRequest request, ServerCallContext context)
+        {
+            gateway.Requests.Enqueue(request);
+            return Task.FromResult(new CancelDatasetResponse { Dataset = new Dataset { Name = request.Name, State = Dataset.Types.State.Cancelled } });
+        }
+
         public override Task<GetDataCardResponse> GetDataCard(GetDataCardRequest request, ServerCallContext context) => request.Name == Only.Name
             ? Task.FromResult(new GetDataCardResponse { Markdown = "# Data card: datasets/d100\n", Json = "{ \"dataset\": \"datasets/d100\" }\n" })
             : throw new RpcException(new Status(StatusCode.NotFound, $"'{request.Name}' does not exist."));
