@@ -35,11 +35,15 @@ internal sealed record TokenizerJson(JsonElement Root)
         return Encoding.UTF8.GetString(buffer.WrittenSpan) + "\n";
     }
 
+    /// <summary>Writes "added_tokens", all of them special, in the order of their ids.</summary>
+    public static void WriteAddedTokens(Utf8JsonWriter json, IReadOnlyDictionary<string, int> tokens) =>
+        WriteAddedTokens(json, tokens.OrderBy(t => t.Value).Select(t => (t.Key, t.Value, true)));
+
     /// <summary>Writes "added_tokens".</summary>
-    public static void WriteAddedTokens(Utf8JsonWriter json, IReadOnlyDictionary<string, int> tokens)
+    public static void WriteAddedTokens(Utf8JsonWriter json, IEnumerable<(string Content, int Id, bool Special)> tokens)
     {
         json.WriteStartArray("added_tokens");
-        foreach (var (content, id) in tokens.OrderBy(t => t.Value))
+        foreach (var (content, id, special) in tokens)
         {
             json.WriteStartObject();
             json.WriteNumber("id", id);
@@ -48,7 +52,7 @@ internal sealed record TokenizerJson(JsonElement Root)
             json.WriteBoolean("lstrip", false);
             json.WriteBoolean("rstrip", false);
             json.WriteBoolean("normalized", false);
-            json.WriteBoolean("special", true);
+            json.WriteBoolean("special", special);
             json.WriteEndObject();
         }
 

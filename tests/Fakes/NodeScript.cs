@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using Xunit;
 
 namespace LlmPipeline.Fakes;
@@ -15,28 +14,6 @@ public static class NodeScript
             NpmPackage.IsWanted, $"Set LLMPIPELINE_NPM=1 to test with {package} (npm installs it into the temporary folder).");
         var folder = await NpmPackage.InstallAsync(package, version);
         var path = Path.Combine(AppContext.BaseDirectory, "Node", script);
-        await RunAsync("node", [path, folder, .. arguments], RunTime);
-    }
-
-    private static async Task RunAsync(string file, string[] arguments, TimeSpan time)
-    {
-        using var process = Process.Start(new ProcessStartInfo(file, arguments)
-        {
-            RedirectStandardOutput = true,
-            RedirectStandardError = true,
-            WorkingDirectory = Path.GetTempPath(),
-        })!;
-        var output = Task.WhenAll(process.StandardOutput.ReadToEndAsync(), process.StandardError.ReadToEndAsync());
-        try
-        {
-            await process.WaitForExitAsync().WaitAsync(time);
-        }
-        catch (TimeoutException)
-        {
-            process.Kill(entireProcessTree: true);
-            Assert.Fail($"{file} {string.Join(' ', arguments)} did not end within {time}: {string.Join('\n', await output)}");
-        }
-
-        Assert.True(process.ExitCode == 0, string.Join('\n', await output));
+        await ChildTool.RunAsync("node", [path, folder, .. arguments], RunTime);
     }
 }

@@ -1,6 +1,3 @@
-using System.Diagnostics;
-using Xunit;
-
 namespace LlmPipeline.Fakes;
 
 /// <summary>Packages from npm, installed once into the temporary folder.</summary>
@@ -25,24 +22,7 @@ public static class NpmPackage
         }
 
         var partial = Directory.CreateTempSubdirectory("llmpipeline-npm-").FullName;
-        using var process = Process.Start(new ProcessStartInfo("npm", ["install", "--no-audit", "--no-fund", "--prefix", partial, $"{package}@{version}"])
-        {
-            RedirectStandardOutput = true,
-            RedirectStandardError = true,
-            WorkingDirectory = Path.GetTempPath(),
-        })!;
-        var output = Task.WhenAll(process.StandardOutput.ReadToEndAsync(), process.StandardError.ReadToEndAsync());
-        try
-        {
-            await process.WaitForExitAsync().WaitAsync(InstallTime);
-        }
-        catch (TimeoutException)
-        {
-            process.Kill(entireProcessTree: true);
-            Assert.Fail($"npm did not install {package}@{version} within {InstallTime}: {string.Join('\n', await output)}");
-        }
-
-        Assert.True(process.ExitCode == 0, string.Join('\n', await output));
+        await ChildTool.RunAsync("npm", ["install", "--no-audit", "--no-fund", "--prefix", partial, $"{package}@{version}"], InstallTime);
         try
         {
             Directory.Move(partial, folder);

@@ -52,7 +52,7 @@ internal static class LlamaBinFile
 
     private static string Write(string[] tokens, float[] scores) => TokenizerJson.Write(json =>
     {
-        PieceFiles.WriteAddedTokens(json, tokens.Take(3).Select((t, id) => (t, id, true)));
+        TokenizerJson.WriteAddedTokens(json, tokens.Take(3).Select((t, id) => (t, id, true)));
         json.WriteStartObject("normalizer");
         json.WriteString("type", "Sequence");
         json.WriteStartArray("normalizers");

@@ -5,26 +5,6 @@ namespace LlmPipeline.Text;
 /// <summary>What the conversions from SentencePiece's and llama2.c's files have in common.</summary>
 internal static class PieceFiles
 {
-    /// <summary>"added_tokens".</summary>
-    public static void WriteAddedTokens(Utf8JsonWriter json, IEnumerable<(string Content, int Id, bool Special)> tokens)
-    {
-        json.WriteStartArray("added_tokens");
-        foreach (var (content, id, special) in tokens)
-        {
-            json.WriteStartObject();
-            json.WriteNumber("id", id);
-            json.WriteString("content", content);
-            json.WriteBoolean("single_word", false);
-            json.WriteBoolean("lstrip", false);
-            json.WriteBoolean("rstrip", false);
-            json.WriteBoolean("normalized", false);
-            json.WriteBoolean("special", special);
-            json.WriteEndObject();
-        }
-
-        json.WriteEndArray();
-    }
-
     /// <summary>A "Prepend" normalizer.</summary>
     public static void WritePrepend(Utf8JsonWriter json, string text)
     {

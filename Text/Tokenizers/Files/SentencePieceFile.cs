@@ -37,7 +37,7 @@ internal static class SentencePieceFile
 
         return TokenizerJson.Write(json =>
         {
-            PieceFiles.WriteAddedTokens(json, model.Pieces.Select((p, id) => (p.Text, id, p.Type)).Where(p => p.Type is Unknown or Control or UserDefined).Select(p => (p.Text, p.id, p.Type != UserDefined)));
+            TokenizerJson.WriteAddedTokens(json, model.Pieces.Select((p, id) => (p.Text, id, p.Type)).Where(p => p.Type is Unknown or Control or UserDefined).Select(p => (p.Text, p.id, p.Type != UserDefined)));
             WriteNormalizer(json, model);
             WriteMetaspace(json, "pre_tokenizer", model, dummy: model.AddDummyPrefix && model.RemoveExtraSpaces);
             json.WriteNull("post_processor");
