@@ -1,17 +1,40 @@
+using System.Runtime.InteropServices;
+using LlmPipeline.Models.Networks;
 using TorchSharp;
+using static TorchSharp.torch;
+using F = TorchSharp.torch.nn.functional;
 
 namespace LlmPipeline.Models;
 
-// B = batch, T = time, V = vocabulary
+// B = batch, T = time, N = B * T, C = channels, V = vocabulary
 
-/// <summary>An autoregressive network: token ids in, next-token logits out. Not safe for use from two threads at once.</summary>
+/// <summary>
+/// An autoregressive network: token ids in, next-token logits out. Notable:
+/// - functional: no modules, the parameters are views of one flat buffer, and so are their gradients;
+/// - a chain of parts: embedding, blocks, final norm, head, so that a backward pass can go part by part;
+/// - everything between the embedding and the logits is two-dimensional (N, C), except within blocks.
+/// Not safe for use from two threads at once.
+/// </summary>
 public abstract class LanguageModel : ITokenModel
 {
     /// <summary>A target that is not predicted: it adds nothing to loss, gradient and counts.</summary>
     public const int IgnoredTarget = -100;
 
+    private readonly TorchParameters _parameters;
+
+    /// <summary>A network whose parameters are all 0.</summary>
+    private protected LanguageModel(ModelConfig config, Device device)
+    {
+        config.Validate();
+        TorchRuntime.Initialize();
+        Config = config;
+        Device = device;
+        var (views, length, decayedLength) = ParameterLayout.Place(config);
+        _parameters = new TorchParameters(views, length, decayedLength, device);
+    }
+
     /// <summary>Sizes of the network.</summary>
-    public abstract ModelConfig Config { get; }
+    public ModelConfig Config { get; }
 
     /// <inheritdoc/>
     public int VocabularySize => Config.VocabularySize;
@@ -23,30 +46,44 @@ public abstract class LanguageModel : ITokenModel
     public int Context => Config.Context;
 
     /// <inheritdoc/>
-    public int? MaxPositions => Config.Context;
+    public virtual int? MaxPositions => Config.Context;
 
     /// <inheritdoc/>
     public long ParameterCount => Parameters.ParameterCount;
 
     /// <summary>All trainable numbers, in one flat buffer.</summary>
-    public abstract FlatParameters Parameters { get; }
+    public FlatParameters Parameters => _parameters;
 
     /// <summary>Where it computes.</summary>
-    public abstract torch.Device Device { get; }
+    public Device Device { get; }
 
     /// <summary>Creates a network with fresh weights; the same config and seed give the same bits.</summary>
     /// <exception cref="ArgumentException">The config names sizes that are not possible.</exception>
-    public static LanguageModel Create(ModelConfig config, long seed, torch.Device device)
+    public static LanguageModel Create(ModelConfig config, long seed, Device device)
     {
-        var model = new Gpt(config, device);
-        GptLayout.Initialize(config, seed, model.Parameters);
+        ArgumentNullException.ThrowIfNull(config);
+        var model = NetworkArchitecture.Of(config.Architecture).Create(config, device);
+        ParameterLayout.Initialize(config, seed, model.Parameters);
         return model;
     }
 
     /// <summary>Next-token logits for every position, without dropout and without a graph.</summary>
     /// <param name="ids_BT">int64, T at most the context length, on any device.</param>
     /// <returns>fp32 (B, T, V); the caller disposes it.</returns>
-    public abstract torch.Tensor Forward(torch.Tensor ids_BT);
+    public Tensor Forward(Tensor ids_BT)
+    {
+        ArgumentNullException.ThrowIfNull(ids_BT);
+        var shape = ids_BT.shape;
+        if (shape.Length != 2 || shape[1] > Config.Context)
+        {
+            throw new ArgumentException($"Ids of shape ({string.Join(", ", shape)}) were given; (B, T) with T at most {Config.Context} is needed.", nameof(ids_BT));
+        }
+
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        var x_NC = Hidden(ids_BT.to(Device).view(-1), new Pass((int)shape[0]));
+        return Logits(x_NC).view(shape[0], shape[1], Config.VocabularySize).MoveToOuterDisposeScope();
+    }
 
     /// <summary>
     /// Adds the gradient of <c>lossScale * sum of token losses</c> of one micro-batch to <see cref="FlatParameters.Gradients"/>.
@@ -59,7 +96,23 @@ public abstract class LanguageModel : ITokenModel
     /// <param name="dropoutSeed">Seed of this micro-batch's dropout.</param>
     /// <returns>The mean loss of the micro-batch, in nats per token.</returns>
     /// <exception cref="ArgumentException">The lengths do not fit, or an id is not of the vocabulary.</exception>
-    public abstract float AccumulateGradients(ReadOnlySpan<int> inputs_BT, ReadOnlySpan<int> targets_BT, int batch, float lossScale, ulong dropoutSeed);
+    public float AccumulateGradients(ReadOnlySpan<int> inputs_BT, ReadOnlySpan<int> targets_BT, int batch, float lossScale, ulong dropoutSeed)
+    {
+        CheckBatch(inputs_BT, targets_BT, batch);
+        var predicted = targets_BT.Length - targets_BT.Count(IgnoredTarget);
+        if (predicted == 0)
+        {
+            throw new ArgumentException("Every target of the micro-batch is ignored; its mean loss does not exist.", nameof(targets_BT));
+        }
+
+        using var scope = NewDisposeScope();
+        using var grad = enable_grad();
+        using var dropout = Config.Dropout > 0 ? new Dropout(Config.Dropout, dropoutSeed, Device) : null;
+        var logits_NV = Logits(Hidden(Ids(inputs_BT), new Pass(batch) { Dropout = dropout }));
+        var loss = F.cross_entropy(logits_NV, Ids(targets_BT), ignore_index: IgnoredTarget, reduction: nn.Reduction.Sum);
+        (loss * lossScale).backward();
+        return loss.item<float>() / predicted;
+    }
 
     /// <summary>Sum of token losses in nats (float64), and the number of tokens whose most likely prediction is right, without dropout.</summary>
     public (double LossSum, long CorrectCount) Evaluate(ReadOnlySpan<int> inputs_BT, ReadOnlySpan<int> targets_BT, int batch)
@@ -87,11 +140,138 @@ public abstract class LanguageModel : ITokenModel
     /// <param name="lossSums_B">Receives the sums of token losses, in nats.</param>
     /// <param name="correctCounts_B">Receives the numbers of right predictions.</param>
     /// <exception cref="ArgumentException">The lengths do not fit, or an id is not of the vocabulary.</exception>
-    public abstract void EvaluateSequences(ReadOnlySpan<int> inputs_BT, ReadOnlySpan<int> targets_BT, int batch, Span<double> lossSums_B, Span<long> correctCounts_B);
+    public void EvaluateSequences(ReadOnlySpan<int> inputs_BT, ReadOnlySpan<int> targets_BT, int batch, Span<double> lossSums_B, Span<long> correctCounts_B)
+    {
+        var time = CheckBatch(inputs_BT, targets_BT, batch);
+        if (lossSums_B.Length != batch || correctCounts_B.Length != batch)
+        {
+            throw new ArgumentException($"The results of {batch} sequences do not fit {lossSums_B.Length} sums and {correctCounts_B.Length} counts.");
+        }
+
+        // A matrix product of other height may round a row in another way, so on the CPU, where it costs nothing, one sequence at a time.
+        var together = Device.type == DeviceType.CPU ? 1 : batch;
+        for (var first = 0; first < batch; first += together)
+        {
+            using var scope = NewDisposeScope();
+            using var inference = inference_mode();
+            var ids_N = Ids(inputs_BT.Slice(first * time, together * time));
+            var targets_N = Ids(targets_BT.Slice(first * time, together * time));
+            var logits_NV = Logits(Hidden(ids_N, new Pass(together)));
+            var losses = F.cross_entropy(logits_NV, targets_N, ignore_index: IgnoredTarget, reduction: nn.Reduction.None).cpu();
+            var correct = logits_NV.argmax(1).eq(targets_N).cpu();
+            for (var b = 0; b < together; b++)
+            {
+                var sum = 0.0;
+                foreach (var loss in MemoryMarshal.Cast<byte, float>(losses.bytes).Slice(b * time, time))
+                {
+                    sum += loss;
+                }
+
+                lossSums_B[first + b] = sum;
+                correctCounts_B[first + b] = correct.bytes.Slice(b * time, time).Count((byte)1);
+            }
+        }
+    }
 
     /// <inheritdoc/>
-    public abstract IncrementalState BeginGeneration(int batch);
+    public IncrementalState BeginGeneration(int batch) => new NetworkState(this, batch);
 
     /// <inheritdoc/>
-    public abstract void Dispose();
+    public void Dispose()
+    {
+        _parameters.Dispose();
+        GC.SuppressFinalize(this);
+    }
+
+    /// <summary>Number of blocks between the embedding and the final norm.</summary>
+    private protected abstract int BlockCount { get; }
+
+    /// <summary>(N, C) for (N) ids.</summary>
+    private protected abstract Tensor Embed(Tensor ids_N, Pass pass);
+
+    /// <summary>Block <paramref name="index"/>: (N, C) to (N, C).</summary>
+    private protected abstract Tensor Block(int index, Tensor x_NC, Pass pass);
+
+    /// <summary>What comes after the last block, row by row: (N, C) to (N, C).</summary>
+    private protected abstract Tensor FinalNorm(Tensor x_NC);
+
+    /// <summary>Row by row: (N, C) to (N, V).</summary>
+    private protected abstract Tensor Logits(Tensor x_NC);
+
+    /// <summary>What a part keeps between the ids of a generation; part 0 is the embedding, part i + 1 is block i. Null for nothing.</summary>
+    internal abstract IDisposable? BeginPart(int part, int batch);
+
+    /// <summary>Appends T ids to each sequence of a generation.</summary>
+    /// <returns>(B, V), the logits after the last of them.</returns>
+    internal Tensor Append(ReadOnlySpan<int> ids_BT, Pass pass)
+    {
+        var x_NC = Blocks(Ids(ids_BT), pass);
+        var last_BC = x_NC.view(pass.Batch, ids_BT.Length / pass.Batch, -1).select(1, (ids_BT.Length / pass.Batch) - 1);
+        return Logits(FinalNorm(last_BC));
+    }
+
+    /// <summary>Number of parts that keep something in a generation.</summary>
+    internal int PartCount => BlockCount + 1;
+
+    /// <summary>Throws unless all ids are of the vocabulary, or <paramref name="alsoAllowed"/>.</summary>
+    internal void CheckIds(ReadOnlySpan<int> ids, int? alsoAllowed = null)
+    {
+        for (var i = 0; i < ids.Length; i++)
+        {
+            if ((uint)ids[i] >= (uint)Config.VocabularySize && ids[i] != alsoAllowed)
+            {
+                throw new ArgumentException($"Id {ids[i]} at place {i} is not of the model's vocabulary of {Config.VocabularySize} ids. Was the text encoded with another tokenizer?");
+            }
+        }
+    }
+
+    /// <summary>The tensor of a name; null when the network has none (a bias of a network without biases).</summary>
+    private protected Tensor? Find(string name) => _parameters.Find(name);
+
+    /// <summary>The norm <c>NAME.weight</c>, <c>NAME.bias</c>.</summary>
+    private protected Norm NormOf(string name) => new(Find($"{name}.weight")!, Find($"{name}.bias"), Config.NormEpsilon);
+
+    /// <summary>The product <c>NAME.weight</c>, <c>NAME.bias</c>.</summary>
+    /// <param name="name">Without the suffix.</param>
+    /// <param name="inputFirst">The weight is (in, out), as in GPT-2's files; else (out, in), as elsewhere.</param>
+    private protected Linear LinearOf(string name, bool inputFirst) => new(Find($"{name}.weight")!, Find($"{name}.bias"), inputFirst);
+
+    private Tensor Hidden(Tensor ids_N, Pass pass) => FinalNorm(Blocks(ids_N, pass));
+
+    private Tensor Blocks(Tensor ids_N, Pass pass)
+    {
+        var x_NC = Embed(ids_N, pass);
+        for (var i = 0; i < BlockCount; i++)
+        {
+            x_NC = Block(i, x_NC, pass);
+        }
+
+        return x_NC;
+    }
+
+    // An int64 tensor on the device.
+    private Tensor Ids(ReadOnlySpan<int> ids)
+    {
+        var tensor = empty(ids.Length, int64);
+        var values = MemoryMarshal.Cast<byte, long>(tensor.bytes);
+        for (var i = 0; i < ids.Length; i++)
+        {
+            values[i] = ids[i];
+        }
+
+        return tensor.to(Device);
+    }
+
+    private int CheckBatch(ReadOnlySpan<int> inputs_BT, ReadOnlySpan<int> targets_BT, int batch)
+    {
+        if (batch < 1 || inputs_BT.Length == 0 || inputs_BT.Length % batch != 0 || targets_BT.Length != inputs_BT.Length || inputs_BT.Length / batch > Config.Context)
+        {
+            throw new ArgumentException(
+                $"{inputs_BT.Length} inputs and {targets_BT.Length} targets were given; {batch} sequences of 1 to {Config.Context} of each are needed.");
+        }
+
+        CheckIds(inputs_BT);
+        CheckIds(targets_BT, IgnoredTarget);
+        return inputs_BT.Length / batch;
+    }
 }

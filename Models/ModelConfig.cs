@@ -3,7 +3,7 @@ namespace LlmPipeline.Models;
 /// <summary>Sizes of a network.</summary>
 public sealed record ModelConfig
 {
-    /// <summary>"gpt2".</summary>
+    /// <summary><c>model_type</c>: "gpt2".</summary>
     public string Architecture { get; init; } = "gpt2";
 
     /// <summary>Number of ids.</summary>
@@ -12,10 +12,10 @@ public sealed record ModelConfig
     /// <summary>Number of blocks.</summary>
     public required int Layers { get; init; }
 
-    /// <summary>Number of attention heads; divides <see cref="Width"/>.</summary>
-    public required int Heads { get; init; }
+    /// <summary>Number of attention heads; divides <see cref="Width"/>. 0 without attention.</summary>
+    public int Heads { get; init; }
 
-    /// <summary>Channels of the residual stream.</summary>
+    /// <summary>Channels of the residual stream, or of a recurrent state.</summary>
     public required int Width { get; init; }
 
     /// <summary>Context length in tokens.</summary>
@@ -24,31 +24,35 @@ public sealed record ModelConfig
     /// <summary>Dropout probability in training.</summary>
     public double Dropout { get; init; }
 
+    /// <summary>The output embedding is the input embedding.</summary>
+    public bool Tied { get; init; } = true;
+
     /// <summary>Biases in linear layers and LayerNorms.</summary>
     public bool Bias { get; init; } = true;
 
     /// <summary>Id of <c>&lt;|endoftext|&gt;</c>.</summary>
     public int EndOfTextId { get; init; }
 
-    /// <summary>What LayerNorm adds to the variance.</summary>
-    public double LayerNormEpsilon { get; init; } = 1e-5;
+    /// <summary>What a norm adds to the variance.</summary>
+    public double NormEpsilon { get; init; } = 1e-5;
 
     /// <summary>Throws unless a network can be made of these sizes.</summary>
     /// <exception cref="ArgumentException">A size is not possible; the message names it.</exception>
     public void Validate()
     {
-        Check(Architecture == "gpt2", $"Architecture '{Architecture}' is unknown; there is gpt2.");
+        var architecture = Networks.NetworkArchitecture.Of(Architecture);
         Check(VocabularySize is > 0 and <= 1 << 24, $"VocabularySize is {VocabularySize}; it must be in 1..{1 << 24}.");
         Check(Layers is > 0 and <= 1024, $"Layers is {Layers}; it must be in 1..1024.");
         Check(Width is > 0 and <= 1 << 16, $"Width is {Width}; it must be in 1..{1 << 16}.");
-        Check(Heads > 0 && Width % Heads == 0, $"Heads is {Heads}; it must be at least 1 and divide Width, which is {Width}.");
         Check(Context is > 0 and <= 1 << 20, $"Context is {Context}; it must be in 1..{1 << 20}.");
         Check(Dropout is >= 0 and < 1, $"Dropout is {Dropout}; it must be at least 0 and less than 1.");
         Check(EndOfTextId >= 0 && EndOfTextId < VocabularySize, $"EndOfTextId is {EndOfTextId}; it must be an id of the vocabulary, that is less than {VocabularySize}.");
-        Check(LayerNormEpsilon is > 0 and < 1, $"LayerNormEpsilon is {LayerNormEpsilon}; it must be more than 0 and less than 1.");
+        Check(NormEpsilon is > 0 and < 1, $"NormEpsilon is {NormEpsilon}; it must be more than 0 and less than 1.");
+        architecture.Validate(this);
     }
 
-    private static void Check(bool condition, string message)
+    /// <summary>Throws with a message unless the condition holds.</summary>
+    internal static void Check(bool condition, string message)
     {
         if (!condition)
         {

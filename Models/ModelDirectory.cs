@@ -1,4 +1,5 @@
 using System.Text.Json.Nodes;
+using LlmPipeline.Models.Networks;
 using LlmPipeline.Storage;
 using TorchSharp;
 
@@ -44,7 +45,7 @@ public static class ModelDirectory
         ArgumentNullException.ThrowIfNull(model);
         var (config, file, write) = model switch
         {
-            LanguageModel network => (GptConfigJson.Write(network.Config), WeightsFile, (Func<Stream, CancellationToken, Task>)((stream, token) => GptWeights.WriteAsync(stream, network, token))),
+            LanguageModel network => (WriteConfig(network.Config), WeightsFile, (Func<Stream, CancellationToken, Task>)((stream, token) => NetworkWeights.WriteAsync(stream, network, token))),
             NgramTokenModel ngrams => (NgramConfigJson.Write(ngrams), NgramsFile, (stream, token) => Task.Run(() => ngrams.Ngrams.Counts.Write(stream, token), token)),
             _ => throw new ArgumentException($"{model.GetType().Name} has no file format.", nameof(model)),
         };
@@ -69,11 +70,11 @@ public static class ModelDirectory
     public static LanguageModel LoadNetwork(string folder, torch.Device device)
     {
         var config = ReadConfig(folder);
-        using var weights = GptWeights.Open(Existing(folder, WeightsFile), config);
-        var model = new Gpt(config, device);
+        using var weights = NetworkWeights.Open(Existing(folder, WeightsFile), config);
+        var model = NetworkArchitecture.Of(config.Architecture).Create(config, device);
         try
         {
-            GptWeights.Read(weights, model);
+            NetworkWeights.Read(weights, model);
             return model;
         }
         catch
@@ -88,13 +89,13 @@ public static class ModelDirectory
     public static void LoadWeights(string folder, LanguageModel model)
     {
         ArgumentNullException.ThrowIfNull(model);
-        using var weights = GptWeights.Open(Existing(folder, WeightsFile), model.Config);
-        GptWeights.Read(weights, model);
+        using var weights = NetworkWeights.Open(Existing(folder, WeightsFile), model.Config);
+        NetworkWeights.Read(weights, model);
     }
 
     /// <summary>Reads the sizes of the network in a local folder.</summary>
     /// <exception cref="InvalidDataException">The file is missing or wrong; the message names file and key.</exception>
-    public static ModelConfig ReadConfig(string folder) => GptConfigJson.Read(Config(folder));
+    public static ModelConfig ReadConfig(string folder) => ReadConfig(Config(folder));
 
     /// <summary>Says what is in a local folder, without loading it.</summary>
     /// <exception cref="InvalidDataException">A file is missing or wrong; the message names file and key.</exception>
@@ -108,9 +109,29 @@ public static class ModelDirectory
                 [ConfigFile, NgramsFile, TokenizerFile, GenerationConfigFile]);
         }
 
-        var config = GptConfigJson.Read(keys);
+        var config = ReadConfig(keys);
         return new ModelDescription(config.Architecture, config.VocabularySize, config.Context, CountParameters(folder, config),
             [ConfigFile, WeightsFile, TokenizerFile, GenerationConfigFile]);
+    }
+
+    private static string WriteConfig(ModelConfig config) => NetworkArchitecture.Of(config.Architecture).WriteConfig(config).ToJsonString(ConfigKeys.Indented) + "\n";
+
+    private static ModelConfig ReadConfig(ConfigKeys keys)
+    {
+        var name = keys.Text(ConfigKeys.ModelType, "");
+        var architecture = NetworkArchitecture.All.FirstOrDefault(a => a.Name == name)
+            ?? throw keys.Wrong(ConfigKeys.ModelType, $"'{name}'; {string.Join(", ", NetworkArchitecture.All.Select(a => $"'{a.Name}'"))} and '{NgramTokenModel.Architecture}' are supported");
+        var config = architecture.ReadConfig(keys);
+        try
+        {
+            config.Validate();
+            _ = ParameterLayout.Place(config);
+            return config;
+        }
+        catch (ArgumentException exception)
+        {
+            throw new InvalidDataException($"'{keys.Path}' does not describe a network: {exception.Message}", exception);
+        }
     }
 
     private static bool IsNgram(ConfigKeys keys) => keys.Text(ConfigKeys.ModelType, "") == NgramTokenModel.Architecture;

@@ -60,4 +60,12 @@ internal static class SpecCheck
     private static string Text<T>(T value) where T : INumber<T> => value.ToString(null, CultureInfo.InvariantCulture);
 
     private static string Printable(string text) => string.Concat(text.Take(60).Select(c => char.IsControl(c) ? '?' : c)) + (text.Length > 60 ? "..." : "");
+
+    /// <summary>The divisors of a number that are nearest to another one, for messages.</summary>
+    public static string Divisors(int number, int near)
+    {
+        var below = Enumerable.Range(1, Math.Min(near, number)).LastOrDefault(d => number % d == 0);
+        var above = Enumerable.Range(near, Math.Max(0, number - near) + 1).FirstOrDefault(d => number % d == 0);
+        return above == 0 ? $"{below}" : $"{below} and {above}";
+    }
 }

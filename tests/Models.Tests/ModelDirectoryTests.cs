@@ -125,7 +125,7 @@ public sealed class ModelDirectoryTests : IDisposable
     }
 
     [Theory]
-    [InlineData("model_type", "\"llama\"", "'llama'; 'gpt2' is supported")]
+    [InlineData("model_type", "\"bert\"", "'bert'; 'gpt2'")]
     [InlineData("activation_function", "\"relu\"", "'relu'")]
     [InlineData("n_embd", "null", "n_embd is missing")]
     [InlineData("n_embd", "\"16\"", "not a whole number")]

@@ -51,7 +51,7 @@ internal sealed class ReferenceGpt(ModelConfig config, IReadOnlyDictionary<strin
     {
         var mean = row.Average();
         var variance = row.Average(v => (v - mean) * (v - mean));
-        return row.Select((v, c) => ((v - mean) / Math.Sqrt(variance + config.LayerNormEpsilon) * tensors[$"{name}.weight"][c]) + Bias(name, c)).ToArray();
+        return row.Select((v, c) => ((v - mean) / Math.Sqrt(variance + config.NormEpsilon) * tensors[$"{name}.weight"][c]) + Bias(name, c)).ToArray();
     })];
 
     private double[][] Linear(string name, double[][] x)

@@ -1,26 +1,23 @@
 using System.Runtime.InteropServices;
 using static TorchSharp.torch;
 
-namespace LlmPipeline.Models;
+namespace LlmPipeline.Models.Networks;
 
-/// <summary>Keys and values of all blocks, for as many positions as the context has.</summary>
-internal sealed class GptCache : IncrementalState
+/// <summary>A generation with a network: what each of its parts keeps of the ids so far.</summary>
+internal sealed class NetworkState : IncrementalState
 {
-    private readonly Gpt _model;
+    private readonly LanguageModel _model;
     private readonly int _batch;
-    private readonly KeysAndValues[] _cache;
+    private readonly IDisposable?[] _parts;
     private int _length;
 
-    public GptCache(Gpt model, int batch)
+    public NetworkState(LanguageModel model, int batch)
     {
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(batch);
         _model = model;
         _batch = batch;
-        var config = model.Config;
         using var scope = NewDisposeScope();
-        _cache = [.. Enumerable.Range(0, config.Layers).Select(_ => new KeysAndValues(Buffer(), Buffer()))];
-
-        Tensor Buffer() => empty([batch, config.Heads, config.Context, config.Width / config.Heads], float32, model.Device).DetachFromDisposeScope();
+        _parts = [.. Enumerable.Range(0, model.PartCount).Select(part => model.BeginPart(part, batch))];
     }
 
     public override int Length => _length;
@@ -34,7 +31,7 @@ internal sealed class GptCache : IncrementalState
             throw new ArgumentException($"{ids_BT.Length} ids and room for {logits_BV.Length} logits were given; {_batch} sequences need as many ids each and {_batch} * {config.VocabularySize} logits.");
         }
 
-        if (_length + time > config.Context)
+        if (_length + time > _model.MaxPositions)
         {
             throw new ArgumentException($"{time} ids do not fit: {_length} of the context's {config.Context} positions are in use. Begin again with the newest ids.");
         }
@@ -42,17 +39,16 @@ internal sealed class GptCache : IncrementalState
         _model.CheckIds(ids_BT);
         using var scope = NewDisposeScope();
         using var inference = inference_mode();
-        var logits = _model.Append(_model.Ids(ids_BT), _batch, _length, _cache).cpu().contiguous();
+        var logits = _model.Append(ids_BT, new Pass(_batch) { Start = _length, Parts = _parts }).cpu().contiguous();
         MemoryMarshal.Cast<byte, float>(logits.bytes).CopyTo(logits_BV);
         _length += time;
     }
 
     public override void Dispose()
     {
-        foreach (var (keys, values) in _cache)
+        foreach (var part in _parts)
         {
-            keys.Dispose();
-            values.Dispose();
+            part?.Dispose();
         }
     }
 }

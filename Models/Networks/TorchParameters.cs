@@ -1,6 +1,6 @@
 using TorchSharp;
 
-namespace LlmPipeline.Models;
+namespace LlmPipeline.Models.Networks;
 
 /// <summary>
 /// Flat buffers that are torch tensors. On the CPU the spans and the network share memory; on another device the spans are a

@@ -1,19 +1,15 @@
-namespace LlmPipeline.Models;
+namespace LlmPipeline.Models.Networks;
 
-/// <summary><c>model.safetensors</c> of a GPT-2.</summary>
-internal static class GptWeights
+/// <summary><c>model.safetensors</c> of a network.</summary>
+internal static class NetworkWeights
 {
-    private const string Prefix = "transformer.";
-    private const string Embedding = "transformer.wte.weight";
-    private const string Head = "lm_head.weight";
-
-    /// <summary>Writes the weights with the names that transformers' GPT2LMHeadModel has; the tied head is left out, as there.</summary>
+    /// <summary>Writes the weights with the names that transformers has; a tied head is left out, as there.</summary>
     public static Task WriteAsync(Stream stream, LanguageModel model, CancellationToken cancellationToken)
     {
         var views = model.Parameters.Views.ToDictionary(v => v.Name);
         SafetensorsEntry[] entries =
         [
-            .. GptLayout.Tensors(model.Config).Select(t => new SafetensorsEntry(t.Name, t.Shape, views.TryGetValue(t.Name, out var view)
+            .. NetworkArchitecture.Of(model.Config.Architecture).Tensors(model.Config).Select(t => new SafetensorsEntry(t.Name, t.Shape, views.TryGetValue(t.Name, out var view)
                 ? (offset, destination) => model.Parameters.Values.Slice(view.Offset + (int)offset, destination.Length).CopyTo(destination)
                 : (_, destination) => destination.Clear())),
         ];
@@ -21,8 +17,8 @@ internal static class GptWeights
     }
 
     /// <summary>
-    /// Opens weights that any implementation wrote for the same config: with or without <c>transformer.</c> before the names,
-    /// with or without the tied head, mask buffers of older versions passed over.
+    /// Opens weights that any implementation wrote for the same config: with or without <see cref="NetworkArchitecture.Prefix"/> before the names,
+    /// with or without the tied head, what the architecture ignores passed over.
     /// </summary>
     /// <exception cref="InvalidDataException">Tensors are missing, unknown or of another shape; the message names them.</exception>
     public static SafetensorsFile Open(string path, ModelConfig config)
@@ -31,7 +27,12 @@ internal static class GptWeights
         try
         {
             CheckNames(path, file, config);
-            CheckTied(path, file, NameIn(file, Embedding));
+            var architecture = NetworkArchitecture.Of(config.Architecture);
+            if (config.Tied)
+            {
+                CheckTied(path, file, architecture.Head, NameIn(file, architecture, architecture.Embedding));
+            }
+
             return file;
         }
         catch
@@ -44,23 +45,26 @@ internal static class GptWeights
     /// <summary>Fills a model from a file that <see cref="Open"/> has checked against its config.</summary>
     public static void Read(SafetensorsFile file, LanguageModel model)
     {
+        var architecture = NetworkArchitecture.Of(model.Config.Architecture);
         foreach (var view in model.Parameters.Views)
         {
-            file.Read(NameIn(file, view.Name), model.Parameters.Values.Slice(view.Offset, view.Length));
+            file.Read(NameIn(file, architecture, view.Name), model.Parameters.Values.Slice(view.Offset, view.Length));
         }
 
         model.Parameters.UploadValues();
     }
 
-    private static string NameIn(SafetensorsFile file, string name) => file.Tensors.ContainsKey(Embedding) ? name : name[Prefix.Length..];
+    private static string NameIn(SafetensorsFile file, NetworkArchitecture architecture, string name)
+        => !file.Tensors.ContainsKey(architecture.Embedding) && name.StartsWith(architecture.Prefix, StringComparison.Ordinal) ? name[architecture.Prefix.Length..] : name;
 
     private static void CheckNames(string path, SafetensorsFile file, ModelConfig config)
     {
         var problems = new List<string>();
-        var known = new HashSet<string>(StringComparer.Ordinal) { Head };
-        foreach (var (name, shape, isBias) in GptLayout.Tensors(config))
+        var architecture = NetworkArchitecture.Of(config.Architecture);
+        var known = new HashSet<string>(StringComparer.Ordinal) { architecture.Head };
+        foreach (var (name, shape, isBias) in architecture.Tensors(config))
         {
-            var key = NameIn(file, name);
+            var key = NameIn(file, architecture, name);
             known.Add(key);
             if (!file.Tensors.TryGetValue(key, out var tensor))
             {
@@ -84,7 +88,7 @@ internal static class GptWeights
         }
 
         problems.AddRange(file.Tensors.Keys
-            .Where(key => !known.Contains(key) && !key.EndsWith(".attn.bias", StringComparison.Ordinal) && !key.EndsWith(".attn.masked_bias", StringComparison.Ordinal))
+            .Where(key => !known.Contains(key) && !architecture.IsIgnored(key))
             .Select(key => $"'{key}' is not a tensor of this network"));
         if (problems.Count > 0)
         {
@@ -101,9 +105,9 @@ internal static class GptWeights
     }
 
     // Some writers store the tied head as well; one that differs belongs to a network that this is not.
-    private static void CheckTied(string path, SafetensorsFile file, string embedding)
+    private static void CheckTied(string path, SafetensorsFile file, string headName, string embedding)
     {
-        if (!file.Tensors.TryGetValue(Head, out var head))
+        if (!file.Tensors.TryGetValue(headName, out var head))
         {
             return;
         }
@@ -114,13 +118,13 @@ internal static class GptWeights
         {
             var (a, b) = (new float[shape[0] * shape[1]], new float[shape[0] * shape[1]]);
             file.Read(embedding, a);
-            file.Read(Head, b);
+            file.Read(headName, b);
             same = a.AsSpan().SequenceEqual(b);
         }
 
         if (!same)
         {
-            throw new InvalidDataException($"'{path}': '{Head}' differs from '{embedding}'; the head of this network is its embedding.");
+            throw new InvalidDataException($"'{path}': '{headName}' differs from '{embedding}'; the head of this network is its embedding.");
         }
     }
 }

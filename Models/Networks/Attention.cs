@@ -1,0 +1,59 @@
+using static TorchSharp.torch;
+using F = TorchSharp.torch.nn.functional;
+
+namespace LlmPipeline.Models.Networks;
+
+// B = batch, T = time, S = positions attended to, H = heads, D = head size
+
+/// <summary>Scaled dot-product attention (Vaswani et al. 2017).</summary>
+internal static class Attention
+{
+    /// <summary>Each position looks at itself and those before it.</summary>
+    /// <param name="q_BHTD">Queries.</param>
+    /// <param name="k_BHTD">Keys of the same positions.</param>
+    /// <param name="v_BHTD">Values of the same positions.</param>
+    /// <param name="pass">The pass.</param>
+    /// <param name="cache">Receives keys and values, and gives those before; null outside of a generation.</param>
+    /// <returns>(B, H, T, D).</returns>
+    public static Tensor Causal(Tensor q_BHTD, Tensor k_BHTD, Tensor v_BHTD, Pass pass, KeysAndValues? cache)
+    {
+        var (k_BHSD, v_BHSD) = cache?.Append(k_BHTD, v_BHTD, pass.Start) ?? (k_BHTD, v_BHTD);
+        return pass.Dropout is not null ? WithDropout(q_BHTD, k_BHSD, v_BHSD, pass.Dropout)
+            : pass.Start == 0 ? F.scaled_dot_product_attention(q_BHTD, k_BHSD, v_BHSD, is_casual: true)
+            : F.scaled_dot_product_attention(q_BHTD, k_BHSD, v_BHSD, q_BHTD.shape[2] == 1 ? null : Mask(q_BHTD.shape[2], pass.Start, q_BHTD.device));
+    }
+
+    // scaled_dot_product_attention would take dropout from the generator that the whole process shares.
+    private static Tensor WithDropout(Tensor q_BHTD, Tensor k_BHTD, Tensor v_BHTD, Dropout dropout)
+    {
+        var scores_BHTT = (q_BHTD * (1 / Math.Sqrt(q_BHTD.shape[3]))).matmul(k_BHTD.transpose(2, 3));
+        var weights_BHTT = (scores_BHTT + Mask(q_BHTD.shape[2], 0, q_BHTD.device)).softmax(-1);
+        return dropout.Apply(weights_BHTT).matmul(v_BHTD);
+    }
+
+    // (T, S): 0 where position start + t may look at s, minus infinity elsewhere.
+    private static Tensor Mask(long time, int start, Device device)
+        => full([time, start + time], float.NegativeInfinity, float32, device).triu(start + 1);
+}
+
+/// <summary>Keys and values of one block, (B, H, S, D) each, of which the first positions are in use.</summary>
+internal sealed class KeysAndValues(int batch, int heads, int positions, int headSize, Device device) : IDisposable
+{
+    private readonly Tensor _keys = empty([batch, heads, positions, headSize], float32, device).DetachFromDisposeScope();
+    private readonly Tensor _values = empty([batch, heads, positions, headSize], float32, device).DetachFromDisposeScope();
+
+    /// <summary>Puts keys and values of T positions behind the first <paramref name="start"/>, and gives all of them.</summary>
+    public (Tensor K_BHSD, Tensor V_BHSD) Append(Tensor k_BHTD, Tensor v_BHTD, int start)
+    {
+        var time = k_BHTD.shape[2];
+        _keys.narrow(2, start, time).copy_(k_BHTD);
+        _values.narrow(2, start, time).copy_(v_BHTD);
+        return (_keys.narrow(2, 0, start + time), _values.narrow(2, 0, start + time));
+    }
+
+    public void Dispose()
+    {
+        _keys.Dispose();
+        _values.Dispose();
+    }
+}

@@ -1,0 +1,19 @@
+namespace LlmPipeline.Models.Networks;
+
+/// <summary>What the parts of a network know of the pass that they take part in.</summary>
+/// <param name="Batch">B.</param>
+internal sealed record Pass(int Batch)
+{
+    /// <summary>Null outside of training.</summary>
+    public Dropout? Dropout { get; init; }
+
+    /// <summary>Position of the first of the T ids.</summary>
+    public int Start { get; init; }
+
+    /// <summary>What each part keeps of the ids before, in a generation; see <see cref="LanguageModel.BeginPart"/>.</summary>
+    public IReadOnlyList<IDisposable?>? Parts { get; init; }
+
+    /// <summary>What block <paramref name="index"/> keeps; null outside of a generation.</summary>
+    public T? OfBlock<T>(int index)
+        where T : class => (T?)Parts?[index + 1];
+}

@@ -1,0 +1,43 @@
+using LlmPipeline.Runs.V1;
+
+namespace LlmPipeline.Trainer.Coordinator;
+
+/// <summary><c>training</c> of a run.</summary>
+internal static class TrainingSpecResolver
+{
+    /// <summary>Steps are written with 8 digits in names.</summary>
+    private const long MaxSteps = 99_999_999;
+
+    private const int MaxBatch = 1 << 20;
+
+    /// <summary>Fills in what is open and checks all of it.</summary>
+    /// <exception cref="Grpc.Core.RpcException">INVALID_ARGUMENT with a message that names key, range and remedy.</exception>
+    public static TrainingSpec Resolve(TrainingSpec training)
+    {
+        training.Steps = training.HasSteps ? training.Steps : 1000;
+        SpecCheck.InRange(training.Steps, 1, MaxSteps, "training.steps");
+        training.BatchSize = training.HasBatchSize ? training.BatchSize : 32;
+        SpecCheck.InRange(training.BatchSize, 1, MaxBatch, "training.batch_size");
+        training.MicroBatchSize = training.HasMicroBatchSize ? training.MicroBatchSize
+            : training.BatchSize % 4 == 0 ? training.BatchSize / 4 : 1;
+        SpecCheck.InRange(training.MicroBatchSize, 1, training.BatchSize, "training.micro_batch_size",
+            "the upper end is training.batch_size");
+        SpecCheck.That(training.BatchSize % training.MicroBatchSize == 0, "training.micro_batch_size",
+            $"is {training.MicroBatchSize}, but must divide training.batch_size {training.BatchSize}; the nearest numbers that do are {SpecCheck.Divisors(training.BatchSize, training.MicroBatchSize)}");
+        training.ValidationInterval = training.HasValidationInterval ? training.ValidationInterval : 250;
+        SpecCheck.InRange(training.ValidationInterval, 1, MaxSteps, "training.validation_interval", "a number above training.steps validates at the end only");
+        training.ValidationSequences = training.HasValidationSequences ? training.ValidationSequences : 200;
+        SpecCheck.InRange(training.ValidationSequences, 0, int.MaxValue, "training.validation_sequences", "0 takes all of the validation split");
+        training.CheckpointInterval = training.HasCheckpointInterval ? training.CheckpointInterval : 250;
+        SpecCheck.InRange(training.CheckpointInterval, 1, MaxSteps, "training.checkpoint_interval", "a number above training.steps writes one at the end only");
+        training.KeepCheckpoints = training.HasKeepCheckpoints ? training.KeepCheckpoints : 2;
+        SpecCheck.InRange(training.KeepCheckpoints, 1, 1_000_000, "training.keep_checkpoints");
+        training.MaxSeconds = training.HasMaxSeconds ? training.MaxSeconds : 0;
+        SpecCheck.InRange(training.MaxSeconds, 0, 1e9, "training.max_seconds", "0 sets no limit");
+        training.MinWorkers = training.HasMinWorkers ? training.MinWorkers : 1;
+        var microBatches = training.BatchSize / training.MicroBatchSize;
+        SpecCheck.That(training.MinWorkers >= 1 && training.MinWorkers <= microBatches, "training.min_workers",
+            $"is {training.MinWorkers}, but must be from 1 to {microBatches}, the micro-batches of a step (training.batch_size {training.BatchSize} / training.micro_batch_size {training.MicroBatchSize}); a smaller micro_batch_size allows more");
+        return training;
+    }
+}
