@@ -57,6 +57,16 @@ public abstract class LanguageModel : ITokenModel
     /// <summary>Where it computes.</summary>
     public Device Device { get; }
 
+    /// <summary>What <see cref="AccumulateGradients"/> computes in. Evaluation and generation are fp32 whatever it is.</summary>
+    public Precision Precision { get; set; }
+
+    /// <summary>
+    /// Floating-point operations of forward and backward pass per trained token, by the usual estimate (PaLM, appendix B; nanoGPT):
+    /// 6 for each parameter of a product, and 12 L H Q T for attention over T positions.
+    /// </summary>
+    /// <param name="time">T, the length of the sequences.</param>
+    public double FlopsPerToken(int time) => (6.0 * (ParameterCount - LookedUpCount)) + (Config.Heads > 0 ? 12.0 * Config.Layers * Config.Width * time : 0);
+
     /// <summary>Creates a network with fresh weights; the same config and seed give the same bits.</summary>
     /// <exception cref="ArgumentException">The config names sizes that are not possible.</exception>
     public static LanguageModel Create(ModelConfig config, long seed, Device device)
@@ -185,6 +195,9 @@ public abstract class LanguageModel : ITokenModel
 
     /// <summary>Number of blocks between the embedding and the final norm.</summary>
     private protected abstract int BlockCount { get; }
+
+    /// <summary>Parameters of tables that rows are taken from, and that no product multiplies with.</summary>
+    private protected virtual long LookedUpCount => Config.Tied ? 0 : _parameters.Find(NetworkArchitecture.Of(Config.Architecture).Embedding)?.numel() ?? 0;
 
     /// <summary>(N, C) for (N) ids.</summary>
     private protected abstract Tensor Embed(Tensor ids_N, Pass pass);
