@@ -6,7 +6,7 @@ using F = TorchSharp.torch.nn.functional;
 
 namespace LlmPipeline.Models;
 
-// B = batch, T = time, N = B * T, C = channels, V = vocabulary
+// B = batch, T = time, N = B * T, M = places with a target, C = channels, V = vocabulary
 
 /// <summary>
 /// An autoregressive network: token ids in, next-token logits out. Notable:
@@ -109,8 +109,8 @@ public abstract class LanguageModel : ITokenModel
     public float AccumulateGradients(ReadOnlySpan<int> inputs_BT, ReadOnlySpan<int> targets_BT, int batch, float lossScale, ulong dropoutSeed)
     {
         CheckBatch(inputs_BT, targets_BT, batch);
-        var predicted = targets_BT.Length - targets_BT.Count(IgnoredTarget);
-        if (predicted == 0)
+        var places_M = Places(targets_BT);
+        if (places_M.Length == 0)
         {
             throw new ArgumentException("Every target of the micro-batch is ignored; its mean loss does not exist.", nameof(targets_BT));
         }
@@ -118,10 +118,10 @@ public abstract class LanguageModel : ITokenModel
         using var scope = NewDisposeScope();
         using var grad = enable_grad();
         using var dropout = Config.Dropout > 0 ? new Dropout(Config.Dropout, dropoutSeed, Device) : null;
-        var logits_NV = Logits(Hidden(Ids(inputs_BT), new Pass(batch) { Dropout = dropout }));
-        var loss = F.cross_entropy(logits_NV, Ids(targets_BT), ignore_index: IgnoredTarget, reduction: nn.Reduction.Sum);
+        var (logits_MV, targets_M) = Predict(inputs_BT, targets_BT, places_M, new Pass(batch) { Dropout = dropout });
+        var loss = F.cross_entropy(logits_MV, targets_M, reduction: nn.Reduction.Sum);
         (loss * lossScale).backward();
-        return loss.item<float>() / predicted;
+        return loss.item<float>() / places_M.Length;
     }
 
     /// <summary>Sum of token losses in nats (float64), and the number of tokens whose most likely prediction is right, without dropout.</summary>
@@ -162,23 +162,27 @@ public abstract class LanguageModel : ITokenModel
         var together = Device.type == DeviceType.CPU ? 1 : batch;
         for (var first = 0; first < batch; first += together)
         {
+            var inputs_N = inputs_BT.Slice(first * time, together * time);
+            var targets_N = targets_BT.Slice(first * time, together * time);
+            var places_M = Places(targets_N);
+            lossSums_B.Slice(first, together).Clear();
+            correctCounts_B.Slice(first, together).Clear();
+            if (places_M.Length == 0)
+            {
+                continue;
+            }
+
             using var scope = NewDisposeScope();
             using var inference = inference_mode();
-            var ids_N = Ids(inputs_BT.Slice(first * time, together * time));
-            var targets_N = Ids(targets_BT.Slice(first * time, together * time));
-            var logits_NV = Logits(Hidden(ids_N, new Pass(together)));
-            var losses = F.cross_entropy(logits_NV, targets_N, ignore_index: IgnoredTarget, reduction: nn.Reduction.None).cpu();
-            var correct = logits_NV.argmax(1).eq(targets_N).cpu();
-            for (var b = 0; b < together; b++)
+            var (logits_MV, targets_M) = Predict(inputs_N, targets_N, places_M, new Pass(together));
+            var losses = F.cross_entropy(logits_MV, targets_M, reduction: nn.Reduction.None).cpu();
+            var correct = logits_MV.argmax(1).eq(targets_M).cpu();
+            var losses_M = MemoryMarshal.Cast<byte, float>(losses.bytes);
+            var correct_M = correct.bytes;
+            for (var m = 0; m < places_M.Length; m++)
             {
-                var sum = 0.0;
-                foreach (var loss in MemoryMarshal.Cast<byte, float>(losses.bytes).Slice(b * time, time))
-                {
-                    sum += loss;
-                }
-
-                lossSums_B[first + b] = sum;
-                correctCounts_B[first + b] = correct.bytes.Slice(b * time, time).Count((byte)1);
+                lossSums_B[first + (places_M[m] / time)] += losses_M[m];
+                correctCounts_B[first + (places_M[m] / time)] += correct_M[m];
             }
         }
     }
@@ -248,6 +252,34 @@ public abstract class LanguageModel : ITokenModel
     /// <param name="name">Without the suffix.</param>
     /// <param name="inputFirst">The weight is (in, out), as in GPT-2's files; else (out, in), as elsewhere.</param>
     private protected Linear LinearOf(string name, bool inputFirst) => new(Find($"{name}.weight")!, Find($"{name}.bias"), inputFirst);
+
+    // The head is the widest product of a small network: rows without a target do not go through it.
+    private (Tensor Logits_MV, Tensor Targets_M) Predict(ReadOnlySpan<int> inputs_BT, ReadOnlySpan<int> targets_BT, int[] places_M, Pass pass)
+    {
+        var x_NC = Blocks(Ids(inputs_BT), pass);
+        var targets_N = Ids(targets_BT);
+        if (places_M.Length < targets_BT.Length)
+        {
+            var rows_M = Ids(places_M);
+            (x_NC, targets_N) = (x_NC.index_select(0, rows_M), targets_N.index_select(0, rows_M));
+        }
+
+        return (Logits(FinalNorm(x_NC)), targets_N);
+    }
+
+    private static int[] Places(ReadOnlySpan<int> targets_BT)
+    {
+        var places = new int[targets_BT.Length - targets_BT.Count(IgnoredTarget)];
+        for (int i = 0, m = 0; m < places.Length; i++)
+        {
+            if (targets_BT[i] != IgnoredTarget)
+            {
+                places[m++] = i;
+            }
+        }
+
+        return places;
+    }
 
     private Tensor Hidden(Tensor ids_N, Pass pass) => FinalNorm(Blocks(ids_N, pass));
 

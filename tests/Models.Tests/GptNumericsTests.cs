@@ -118,6 +118,37 @@ public sealed class GptNumericsTests
         Assert.Equal(model.Evaluate(inputs.AsSpan(0, 8), targets.AsSpan(0, 8), 1).LossSum, model.Evaluate(inputs, masked, 1).LossSum, 1e-5);
     }
 
+    // The reference computes every row; the network leaves out the head of those without a target.
+    [Fact]
+    public void ScatteredTargetsHaveTheLossAndGradientOfTheirPlacesAlone()
+    {
+        using var model = TestModels.Create();
+        var (inputs, targets) = (TestModels.RandomIds(36, 31), TestModels.RandomIds(36, 32));
+        var places = Enumerable.Range(0, 36).Where(n => n is 0 or 5 or 11 or 12 or 13 or 30).ToHashSet();
+        int[] few = [.. targets.Select((id, n) => places.Contains(n) ? id : LanguageModel.IgnoredTarget)];
+        var logits = TestModels.ForwardLogits(model, inputs, 3);
+        var (sums, correct) = (new double[3], new long[3]);
+        foreach (var n in places)
+        {
+            var row = logits.AsSpan(29 * n, 29).ToArray();
+            sums[n / 12] += Math.Log(row.Sum(v => Math.Exp(v))) - row[targets[n]];
+            correct[n / 12] += Array.IndexOf(row, row.Max()) == targets[n] ? 1 : 0;
+        }
+
+        var (lossSums, correctCounts) = (new double[3], new long[3]);
+        model.EvaluateSequences(inputs, few, 3, lossSums, correctCounts);
+        Assert.All(sums.Zip(lossSums), pair => Assert.Equal(pair.First, pair.Second, 1e-4));
+        Assert.Equal(correct, correctCounts);
+
+        // The gradient of a sum is the sum of the gradients of its parts.
+        var gradients = TestModels.GradientsOf(model, inputs, few, 3, 1);
+        int[] others = [.. targets.Select((id, n) => places.Contains(n) ? LanguageModel.IgnoredTarget : id)];
+        var parts = gradients.Zip(TestModels.GradientsOf(model, inputs, others, 3, 1), (a, b) => a + b).ToArray();
+        var whole = TestModels.GradientsOf(model, inputs, targets, 3, 1);
+        Assert.All(whole.Zip(parts), pair => Assert.Equal(pair.First, pair.Second, 1e-6 * whole.Max(Math.Abs)));
+        Assert.Equal(sums.Sum() / places.Count, model.AccumulateGradients(inputs, few, 3, 1, 0), 1e-5);
+    }
+
     [Theory]
     [InlineData(0.0)]
     [InlineData(0.2)]
