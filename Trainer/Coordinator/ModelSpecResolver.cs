@@ -8,12 +8,11 @@ internal static class ModelSpecResolver
 {
     /// <summary>Fills in what is open and checks all of it.</summary>
     /// <exception cref="Grpc.Core.RpcException">INVALID_ARGUMENT with a message that names key, range and remedy.</exception>
-    public static ModelSpec Resolve(ModelSpec model)
+    /// <param name="model">As it was sent.</param>
+    /// <param name="hasSize">The run's <c>size</c> has filled in what a preset would.</param>
+    public static ModelSpec Resolve(ModelSpec model, bool hasSize)
     {
-        model.Preset = model.HasPreset ? model.Preset : ModelPresets.Default;
-        SpecCheck.OneOf(model.Preset, ModelPresets.All.Keys, "model.preset");
-        var resolved = ModelPresets.All[model.Preset].Clone();
-        resolved.MergeFrom(model);
+        var resolved = hasSize ? model : OfPreset(model);
         SpecCheck.OneOf(resolved.Architecture, ["gpt2", NgramTokenModel.Architecture], "model.architecture");
         SpecCheck.That(resolved.Ngram is null, "model.ngram", $"is set, but model.architecture is {resolved.Architecture}; set model.architecture to {NgramTokenModel.Architecture}, or leave model.ngram out");
         SpecCheck.InRange(resolved.Layers, 1, 1024, "model.layers");
@@ -24,5 +23,14 @@ internal static class ModelSpecResolver
         SpecCheck.InRange(resolved.Context, 1, 1 << 20, "model.context");
         SpecCheck.Share(resolved.Dropout, "model.dropout");
         return resolved;
+    }
+
+    private static ModelSpec OfPreset(ModelSpec model)
+    {
+        model.Preset = model.HasPreset ? model.Preset : ModelPresets.Default;
+        SpecCheck.OneOf(model.Preset, ModelPresets.All.Keys, "model.preset");
+        var merged = ModelPresets.All[model.Preset].Clone();
+        merged.MergeFrom(model);
+        return merged;
     }
 }

@@ -32,6 +32,7 @@ internal static class NgramSpecResolver
     /// <exception cref="Grpc.Core.RpcException">INVALID_ARGUMENT with a message that names key, range and remedy.</exception>
     public static void Resolve(RunSpec spec)
     {
+        SpecCheck.That(!spec.HasSize, "size", $"sizes a network; an n-gram model has model.ngram.order. Leave it out");
         var network = spec.Model.Clone();
         network.ClearArchitecture();
         network.Ngram = null;

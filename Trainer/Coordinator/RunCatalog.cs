@@ -83,7 +83,7 @@ internal sealed partial class RunCatalog(IBlobStore store, TimeProvider time, IL
         return (id, record.Value);
     }
 
-    /// <summary>Queues a run. A request that came before gives its run.</summary>
+    /// <summary>Queues a run, or only checks its spec. A request that came before gives its run.</summary>
     public async Task<Run> CreateAsync(CreateRunRequest request, CancellationToken cancellationToken)
     {
         var records = Records;
@@ -95,6 +95,11 @@ internal sealed partial class RunCatalog(IBlobStore store, TimeProvider time, IL
         if (request.RequestId.Length > 0 && !Guid.TryParse(request.RequestId, out _))
         {
             RpcErrors.ThrowInvalidArgument(ErrorReasons.InvalidSpec, "request_id is not a UUID; make a new one for each run, or leave it out.");
+        }
+
+        if (request.ValidateOnly)
+        {
+            return New(request.RunId.Length > 0 ? request.RunId : RunIds.New(), request);
         }
 
         using (await _creating.EnterAsync(cancellationToken))

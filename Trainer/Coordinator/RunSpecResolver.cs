@@ -27,7 +27,8 @@ internal static class RunSpecResolver
         }
         else
         {
-            resolved.Model = ModelSpecResolver.Resolve(resolved.Model ?? new ModelSpec());
+            SizeDial.Apply(resolved);
+            resolved.Model = ModelSpecResolver.Resolve(resolved.Model ?? new ModelSpec(), hasSize: resolved.HasSize);
             resolved.Training = TrainingSpecResolver.Resolve(resolved.Training ?? new TrainingSpec());
             resolved.Optimizer = OptimizerSpecResolver.Resolve(resolved.Optimizer ?? new OptimizerSpec(), resolved.Training.Steps);
         }

@@ -25,6 +25,18 @@ public sealed class RunCallsTests
     }
 
     [Fact]
+    public async Task ValidateOnlyShowsTheWholeSpecAndKeepsNothing()
+    {
+        await using var harness = await CoordinatorHarness.StartAsync();
+        var run = (await harness.Runs.CreateRunAsync(new CreateRunRequest { ValidateOnly = true, RunId = "some-run", Spec = CoordinatorHarness.Spec() })).Run;
+        Assert.Equal(RunSpecResolver.Resolve(CoordinatorHarness.Spec(), "some-run"), run.Spec);
+        Assert.Empty((await harness.Runs.ListRunsAsync(new ListRunsRequest())).Runs);
+        var exception = await Assert.ThrowsAsync<RpcException>(async () =>
+            await harness.Runs.CreateRunAsync(new CreateRunRequest { ValidateOnly = true, Spec = CoordinatorHarness.Spec(s => s.Training.Steps = -1) }));
+        Assert.Equal(StatusCode.InvalidArgument, exception.StatusCode);
+    }
+
+    [Fact]
     public async Task BadRequestsAreRefusedBeforeAnythingIsStored()
     {
         await using var harness = await CoordinatorHarness.StartAsync();

@@ -54,10 +54,35 @@ public sealed class RunSpecResolverTests
         {
             var spec = Resolve(s => s.Model = new ModelSpec { Preset = preset, Dropout = 0.25 });
             Assert.Equal(0.25, spec.Model.Dropout);
-            Assert.Empty(Unset(spec).Except(["dataset_name", "ngram"]));
+            Assert.Empty(Unset(spec).Except(["dataset_name", "ngram", "size"]));
             Assert.Equal(spec, RunSpecResolver.Resolve(spec, "another-run"));
             Assert.Equal(spec.ToByteArray(), RunSpecResolver.Resolve(RunSpec.Parser.ParseJson(JsonFormatter.Default.Format(spec)), "another-run").ToByteArray());
         }
+    }
+
+    [Theory]
+    [InlineData("gpt2", 2, 2, 128, 2, 128, 32, 1920, 2e-3)]
+    [InlineData("gpt2", 6, 6, 384, 6, 512, 32, 12960, 1e-3)]
+    [InlineData("gpt2", 12, 12, 768, 12, 1024, 32, 51840, 5.9e-4)]
+    public void SizeGivesTheRest(string architecture, int size, int layers, int width, int heads, int context, int batch, long steps, double rate)
+    {
+        var spec = Resolve(s => (s.Size, s.Model) = (size, new ModelSpec { Architecture = architecture }));
+        Assert.Equal((layers, width, heads, context), (spec.Model.Layers, spec.Model.Width, spec.Model.Heads, spec.Model.Context));
+        Assert.Equal((batch, steps, rate), (spec.Training.BatchSize, spec.Training.Steps, spec.Optimizer.LearningRate));
+        Assert.Equal(spec, RunSpecResolver.Resolve(spec, "another-run"));
+    }
+
+    [Fact]
+    public void WhatIsSetHoldsBesideSize()
+    {
+        var spec = Resolve(s =>
+        {
+            s.Size = 4;
+            s.Model = new ModelSpec { Width = 128, Dropout = 0.1 };
+            s.Training = new TrainingSpec { Steps = 7 };
+        });
+        Assert.Equal((4, 128, 0.1, 7), (spec.Model.Layers, spec.Model.Width, spec.Model.Dropout, spec.Training.Steps));
+        Assert.Equal(2e-3, spec.Optimizer.LearningRate); // of width 128, not of size 4
     }
 
     [Fact]
@@ -73,6 +98,8 @@ public sealed class RunSpecResolverTests
         { "dataset.sources is empty", "dotnet-docs:", s => s.Dataset = null },
         { "dataset is set, and dataset_name too", "one of them", s => s.DatasetName = "datasets/some" },
         { "'datasets/../x' is not a name", "datasets/ID", s => (s.Dataset, s.DatasetName) = (null, "datasets/../x") },
+        { "size is 0", "from 1 to 64", s => s.Size = 0 },
+        { "size is set, and model.preset too", "one of them", s => (s.Size, s.Model) = (4, new ModelSpec { Preset = "gpt-nano" }) },
         { "model.preset is 'gpt-huge'", "gpt-nano, gpt-tiny", s => s.Model = new ModelSpec { Preset = "gpt-huge" } },
         { "model.architecture is 'llama'", "gpt2", s => s.Model = new ModelSpec { Architecture = "llama" } },
         { "model.layers is 0", "from 1 to 1024", s => s.Model = new ModelSpec { Layers = 0 } },
