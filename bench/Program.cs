@@ -1,5 +1,6 @@
 using System.Globalization;
 using LlmPipeline.Bench;
+using LlmPipeline.Bench.Quality;
 
 // One command a figure: dotnet run -c Release --project bench -- NAME [arguments]
 // Each prints a table, ends with "NAME: <figure> (goal <goal>)", exits 0 where the goal is met and 1 where not, and leaves
@@ -16,6 +17,7 @@ return args switch
     [TokenizerEncodeBench.SelfCommand, var side, var threads] => await TokenizerEncodeBench.RunSelfAsync(side, int.Parse(threads, CultureInfo.InvariantCulture)),
     ["text-memory", .. var rest] => await TextMemoryBench.RunAsync(rest),
     [TextMemoryBench.SelfCommand, var source, var store] => await TextMemoryBench.RunSelfAsync(source, store),
+    ["quality", .. var rest] => await QualityBench.RunAsync(rest),
     ["multilingual"] => await MultilingualBench.RunAsync(),
     _ => Usage(),
 };
@@ -33,6 +35,7 @@ static int Usage()
           tokenizer-encode [ROUNDS]         BPE encoding of 10 MB against tiktoken and Microsoft.ML.Tokenizers; default 3
           text-memory [PART ...] [scale=S]  peak memory and throughput from files to shards: 100mb, 4gb, line, files; needs 20 GB of disk
           multilingual                      tokens of 48 languages with a vocabulary of 32k, relative to English (needs LLMPIPELINE_TEST_DATA)
+          quality [--full] [--anew]         published numbers reproduced, in one table; resumable, 100 minutes (needs LLMPIPELINE_TEST_DATA)
           shakespeare-char TEXT [SEED ...]  validation loss of nanoGPT's character set-up on TEXT (Tiny Shakespeare); default 1 2 3
         """);
     return 2;
