@@ -118,8 +118,13 @@ public abstract class LanguageModel : ITokenModel
         using var scope = NewDisposeScope();
         using var grad = enable_grad();
         using var dropout = Config.Dropout > 0 ? new Dropout(Config.Dropout, dropoutSeed, Device) : null;
-        var (logits_MV, targets_M) = Predict(inputs_BT, targets_BT, places_M, new Pass(batch) { Dropout = dropout });
-        var loss = F.cross_entropy(logits_MV, targets_M, reduction: nn.Reduction.Sum);
+        Tensor logits_MV, targets_M;
+        using (Autocast.Begin(Precision, Device))
+        {
+            (logits_MV, targets_M) = Predict(inputs_BT, targets_BT, places_M, new Pass(batch) { Dropout = dropout });
+        }
+
+        var loss = F.cross_entropy(logits_MV.to(float32), targets_M, reduction: nn.Reduction.Sum);
         (loss * lossScale).backward();
         return loss.item<float>() / places_M.Length;
     }

@@ -19,6 +19,9 @@ internal static partial class LinuxTorch
     /// <summary>Whether CUDA natives lie beside libtorch.</summary>
     public static bool HasCuda { get; private set; }
 
+    /// <summary>Handle of <c>libtorch_cpu.so</c>, which exports what TorchSharp has no call for.</summary>
+    public static nint LibTorchCpu { get; private set; }
+
     /// <summary>Bytes of <c>libtorch_cpu.so</c>, which tell builds of one version apart.</summary>
     public static long LibTorchLength { get; private set; }
 
@@ -42,7 +45,8 @@ internal static partial class LinuxTorch
             : ["libc10.so", "libtorch_cpu.so", "libtorch.so"];
         foreach (var file in files)
         {
-            NativeLibrary.Load(Path.Combine(folder, file));
+            var handle = NativeLibrary.Load(Path.Combine(folder, file));
+            LibTorchCpu = file == "libtorch_cpu.so" ? handle : LibTorchCpu;
         }
 
         _torchSharp = LoadTorchSharp(Path.Combine(folder, Shim));
