@@ -50,6 +50,9 @@ internal sealed record ConfigKeys(JsonElement Root, string Path)
     public bool Bool(string key, bool absent)
         => !Has(key) ? absent : Root.GetProperty(key) is { ValueKind: JsonValueKind.True or JsonValueKind.False } value ? value.GetBoolean() : throw Wrong(key, "not true or false");
 
+    /// <summary>The keys of an object within; messages name the file.</summary>
+    public ConfigKeys Object(string key) => Root.GetProperty(key) is { ValueKind: JsonValueKind.Object } value ? this with { Root = value } : throw Wrong(key, "not an object");
+
     public void Require(string key, string expected)
     {
         if (Text(key, "") is var value && value != expected)

@@ -21,6 +21,7 @@ public abstract class LanguageModel : ITokenModel
     public const int IgnoredTarget = -100;
 
     private readonly TorchParameters _parameters;
+    private readonly List<Tensor> _constants = [];
 
     /// <summary>A network whose parameters are all 0.</summary>
     private protected LanguageModel(ModelConfig config, Device device)
@@ -199,6 +200,7 @@ public abstract class LanguageModel : ITokenModel
     public void Dispose()
     {
         _parameters.Dispose();
+        _constants.ForEach(constant => constant.Dispose());
         GC.SuppressFinalize(this);
     }
 
@@ -249,6 +251,15 @@ public abstract class LanguageModel : ITokenModel
 
     /// <summary>The tensor of a name; null when the network has none (a bias of a network without biases).</summary>
     private protected Tensor? Find(string name) => _parameters.Find(name);
+
+    /// <summary>Brings a tensor that is no parameter to the device, and keeps it as long as the network.</summary>
+    private protected Tensor Keep(Tensor constant)
+    {
+        using var scope = NewDisposeScope();
+        var kept = constant.to(Device).DetachFromDisposeScope();
+        _constants.Add(kept);
+        return kept;
+    }
 
     /// <summary>The norm <c>NAME.weight</c>, <c>NAME.bias</c>.</summary>
     private protected Norm NormOf(string name) => new(Find($"{name}.weight")!, Find($"{name}.bias"), Config.NormEpsilon);

@@ -3,7 +3,7 @@ namespace LlmPipeline.Models;
 /// <summary>Sizes of a network.</summary>
 public sealed record ModelConfig
 {
-    /// <summary><c>model_type</c>: "gpt2".</summary>
+    /// <summary><c>model_type</c>: "gpt2", "llama".</summary>
     public string Architecture { get; init; } = "gpt2";
 
     /// <summary>Number of ids.</summary>
@@ -14,6 +14,18 @@ public sealed record ModelConfig
 
     /// <summary>Number of attention heads; divides <see cref="Width"/>. 0 without attention.</summary>
     public int Heads { get; init; }
+
+    /// <summary>Llama: heads of keys and values; divides <see cref="Heads"/>.</summary>
+    public int KvHeads { get; init; }
+
+    /// <summary>Llama: channels of a head where they are not <see cref="Width"/> / <see cref="Heads"/>; else 0.</summary>
+    public int HeadSize { get; init; }
+
+    /// <summary>Llama: channels within the feed-forward part.</summary>
+    public int FeedForwardWidth { get; init; }
+
+    /// <summary>Llama: base of the rotary positions' wavelengths.</summary>
+    public double RopeTheta { get; init; } = 10_000;
 
     /// <summary>Channels of the residual stream, or of a recurrent state.</summary>
     public required int Width { get; init; }
@@ -35,6 +47,9 @@ public sealed record ModelConfig
 
     /// <summary>What a norm adds to the variance.</summary>
     public double NormEpsilon { get; init; } = 1e-5;
+
+    /// <summary>Channels of a head.</summary>
+    internal int HeadWidth => HeadSize > 0 ? HeadSize : Width / Heads;
 
     /// <summary>Throws unless a network can be made of these sizes.</summary>
     /// <exception cref="ArgumentException">A size is not possible; the message names it.</exception>

@@ -3,21 +3,30 @@ using F = TorchSharp.torch.nn.functional;
 
 namespace LlmPipeline.Models.Networks;
 
-// B = batch, T = time, S = positions attended to, H = heads, D = head size
+// B = batch, T = time, S = positions attended to, H = heads, K = heads of keys and values, G = H / K, D = head size
 
 /// <summary>Scaled dot-product attention (Vaswani et al. 2017).</summary>
 internal static class Attention
 {
     /// <summary>Each position looks at itself and those before it.</summary>
     /// <param name="q_BHTD">Queries.</param>
-    /// <param name="k_BHTD">Keys of the same positions.</param>
-    /// <param name="v_BHTD">Values of the same positions.</param>
+    /// <param name="k_BKTD">Keys of the same positions; each of its heads serves the G heads of queries next to each other.</param>
+    /// <param name="v_BKTD">Values of the same positions.</param>
     /// <param name="pass">The pass.</param>
     /// <param name="cache">Receives keys and values, and gives those before; null outside of a generation.</param>
     /// <returns>(B, H, T, D).</returns>
-    public static Tensor Causal(Tensor q_BHTD, Tensor k_BHTD, Tensor v_BHTD, Pass pass, KeysAndValues? cache)
+    public static Tensor Of(Tensor q_BHTD, Tensor k_BKTD, Tensor v_BKTD, Pass pass, KeysAndValues? cache)
     {
-        var (k_BHSD, v_BHSD) = cache?.Append(k_BHTD, v_BHTD, pass.Start) ?? (k_BHTD, v_BHTD);
+        var (k_BKSD, v_BKSD) = cache?.Append(k_BKTD, v_BKTD, pass.Start) ?? (k_BKTD, v_BKTD);
+        var (shape, kvHeads) = (q_BHTD.shape, k_BKTD.shape[1]);
+        var group = shape[1] / kvHeads;
+        if (group > 1 && shape[2] == 1 && pass.Dropout is null)
+        {
+            // The G queries of a group look at the same keys, as G positions would: nothing has to be copied.
+            return F.scaled_dot_product_attention(q_BHTD.reshape(shape[0], kvHeads, group, shape[3]), k_BKSD, v_BKSD).view(shape);
+        }
+
+        var (k_BHSD, v_BHSD) = group == 1 ? (k_BKSD, v_BKSD) : (k_BKSD.repeat_interleave(group, 1), v_BKSD.repeat_interleave(group, 1));
         return pass.Dropout is not null ? WithDropout(q_BHTD, k_BHSD, v_BHSD, pass.Dropout)
             : pass.Start == 0 ? F.scaled_dot_product_attention(q_BHTD, k_BHSD, v_BHSD, is_casual: true)
             : F.scaled_dot_product_attention(q_BHTD, k_BHSD, v_BHSD, q_BHTD.shape[2] == 1 ? null : Mask(q_BHTD.shape[2], pass.Start, q_BHTD.device));

@@ -62,7 +62,7 @@ internal sealed record GptBlock(Norm Ln1, Linear CAttn, Linear AttnProj, Norm Ln
     {
         var width = x_NC.shape[1];
         var parts = CAttn.Forward(Ln1.Forward(x_NC)).split(width, 1);
-        var y_BHTD = Attention.Causal(Heads(parts[0]), Heads(parts[1]), Heads(parts[2]), pass, cache);
+        var y_BHTD = Attention.Of(Heads(parts[0]), Heads(parts[1]), Heads(parts[2]), pass, cache);
         var attention = AttnProj.Forward(y_BHTD.transpose(1, 2).reshape(-1, width));
         x_NC = x_NC + (pass.Dropout?.Apply(attention) ?? attention);
         var mlp = MlpProj.Forward(F.gelu(CFc.Forward(Ln2.Forward(x_NC)), TorchSharp.Modules.GELU.Approximate.tanh));

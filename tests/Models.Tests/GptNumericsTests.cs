@@ -65,7 +65,7 @@ public sealed class GptNumericsTests
         using var model = TestModels.Create(TestModels.Tiny with { Bias = bias });
         var (inputs, targets) = (TestModels.RandomIds(10, 6), TestModels.RandomIds(10, 7));
         var gradients = TestModels.GradientsOf(model, inputs, targets, 1);
-        var tensors = model.Parameters.Views.ToDictionary(v => v.Name, v => model.Parameters.Values.Slice(v.Offset, v.Length).ToArray().Select(x => (double)x).ToArray());
+        var tensors = TestModels.TensorsOf(model);
         var reference = new ReferenceGpt(model.Config, tensors);
         var random = new Random(8);
         foreach (var view in model.Parameters.Views)
@@ -332,7 +332,7 @@ public sealed class GptNumericsTests
         Assert.Throws<ArgumentException>(() => model.AccumulateGradients(good, [-100, -100, -100, -100], 1, 1, 0));
         Assert.Throws<ArgumentException>(() => model.AccumulateGradients(new int[13], new int[13], 1, 1, 0));
         Assert.Throws<ArgumentException>(() => LanguageModel.Create(TestModels.Tiny with { Heads = 3 }, 1, torch.CPU));
-        Assert.Throws<ArgumentException>(() => LanguageModel.Create(TestModels.Tiny with { Architecture = "llama" }, 1, torch.CPU));
+        Assert.Throws<ArgumentException>(() => LanguageModel.Create(TestModels.Tiny with { Architecture = "bert" }, 1, torch.CPU));
     }
 
     private static float[] ValuesOf(LanguageModel model, string name)

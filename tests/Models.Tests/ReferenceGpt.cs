@@ -3,16 +3,7 @@ namespace LlmPipeline.Models.Tests;
 /// <summary>GPT-2 once more, in plain double-precision loops, written from the definition and sharing nothing with the network under test but names.</summary>
 internal sealed class ReferenceGpt(ModelConfig config, IReadOnlyDictionary<string, double[]> tensors)
 {
-    public static ReferenceGpt Of(LanguageModel model)
-    {
-        var tensors = new Dictionary<string, double[]>();
-        foreach (var view in model.Parameters.Views)
-        {
-            tensors[view.Name] = [.. model.Parameters.Values.Slice(view.Offset, view.Length).ToArray().Select(v => (double)v)];
-        }
-
-        return new ReferenceGpt(model.Config, tensors);
-    }
+    public static ReferenceGpt Of(LanguageModel model) => new(model.Config, TestModels.TensorsOf(model));
 
     /// <summary>Logits of one sequence, [position][id].</summary>
     public double[][] Logits(IReadOnlyList<int> ids)

@@ -7,6 +7,12 @@ internal static class TestModels
 {
     public static ModelConfig Tiny { get; } = new() { VocabularySize = 29, Layers = 2, Heads = 2, Width = 16, Context = 12, EndOfTextId = 28 };
 
+    public static ModelConfig TinyLlama { get; } = Tiny with { Architecture = "llama", Heads = 4, KvHeads = 2, FeedForwardWidth = 24, Tied = false, Bias = false };
+
+    /// <summary>The tensors in double precision, for references.</summary>
+    public static Dictionary<string, double[]> TensorsOf(LanguageModel model) => model.Parameters.Views.ToDictionary(
+        v => v.Name, v => model.Parameters.Values.Slice(v.Offset, v.Length).ToArray().Select(x => (double)x).ToArray());
+
     /// <summary>A network with weights large enough that every part of it shows in the logits.</summary>
     public static LanguageModel Create(ModelConfig? config = null, long seed = 1, double scale = 5)
     {
