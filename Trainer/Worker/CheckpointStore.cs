@@ -5,8 +5,8 @@ using LlmPipeline.Storage;
 namespace LlmPipeline.Trainer.Worker;
 
 /// <summary>
-/// Checkpoints in storage: a model directory with <c>optimizer.safetensors</c> (<c>NAME.exp_avg</c>, <c>NAME.exp_avg_sq</c>)
-/// and <c>trainer_state.json</c>.
+/// Checkpoints in storage: a model directory with <c>optimizer.safetensors</c> (for each tensor the optimizer's buffers, for
+/// example <c>NAME.exp_avg</c>) and <c>trainer_state.json</c>.
 /// </summary>
 /// <param name="store">Where they lie.</param>
 /// <param name="tokenizerJson">The tokenizer that goes with the model.</param>
@@ -15,26 +15,26 @@ internal sealed class CheckpointStore(IBlobStore store, string tokenizerJson) : 
     public const string OptimizerFile = "optimizer.safetensors";
     public const string StateFile = "trainer_state.json";
 
-    private const string FirstMoment = ".exp_avg";
-    private const string SecondMoment = ".exp_avg_sq";
-
     /// <inheritdoc/>
     public string Save(Replica replica, int keep) => SaveAsync(replica, keep).GetAwaiter().GetResult();
 
-    /// <summary>Loads a checkpoint into a replica's model and moments, and returns its position.</summary>
+    /// <summary>Loads a checkpoint into a replica's model and optimizer state, and returns its position.</summary>
     /// <exception cref="BlobNotFoundException">There is no such checkpoint.</exception>
     /// <exception cref="IOException">A file is missing or changed; the message names it.</exception>
     /// <exception cref="InvalidDataException">A file does not belong to this model; the message names it.</exception>
-    public static async Task<TrainerState> LoadAsync(IBlobStore store, string name, LanguageModel model, float[] firstMoment, float[] secondMoment, CancellationToken cancellationToken)
+    public static async Task<TrainerState> LoadAsync(IBlobStore store, string name, Replica replica, CancellationToken cancellationToken)
     {
         var folder = await store.GetVerifiedLocalDirectoryAsync(name, cancellationToken);
-        ModelDirectory.LoadWeights(folder, model);
-        model.Parameters.UploadValues();
+        var parameters = replica.Model.Parameters;
+        ModelDirectory.LoadWeights(folder, replica.Model);
+        parameters.UploadValues();
         using var optimizer = SafetensorsFile.Open(Path.Combine(folder, OptimizerFile));
-        foreach (var view in model.Parameters.Views)
+        foreach (var (bufferName, buffer) in replica.Optimizer.StateNames.Zip(replica.OptimizerState))
         {
-            Read(view, FirstMoment, firstMoment);
-            Read(view, SecondMoment, secondMoment);
+            foreach (var view in parameters.Views)
+            {
+                Read(view, $"{view.Name}.{bufferName}", buffer);
+            }
         }
 
         var state = TrainerState.Parse(await File.ReadAllTextAsync(Path.Combine(folder, StateFile), cancellationToken), $"{name}/{StateFile}");
@@ -42,14 +42,14 @@ internal sealed class CheckpointStore(IBlobStore store, string tokenizerJson) : 
             ? state
             : throw new InvalidDataException($"{name}/{StateFile} is of step {state.Step}.");
 
-        void Read(ParameterView view, string suffix, float[] destination)
+        void Read(ParameterView view, string tensorName, float[] destination)
         {
-            if (!optimizer.Tensors.TryGetValue(view.Name + suffix, out var tensor) || !tensor.Shape.SequenceEqual(view.Shape))
+            if (!optimizer.Tensors.TryGetValue(tensorName, out var tensor) || !tensor.Shape.SequenceEqual(view.Shape))
             {
-                throw new InvalidDataException($"{name}/{OptimizerFile} has no '{view.Name}{suffix}' of shape [{string.Join(", ", view.Shape)}].");
+                throw new InvalidDataException($"{name}/{OptimizerFile} has no '{tensorName}' of shape [{string.Join(", ", view.Shape)}].");
             }
 
-            optimizer.Read(view.Name + suffix, destination.AsSpan(view.Offset, view.Length));
+            optimizer.Read(tensorName, destination.AsSpan(view.Offset, view.Length));
         }
     }
 
@@ -78,27 +78,21 @@ internal sealed class CheckpointStore(IBlobStore store, string tokenizerJson) : 
 
         var directory = store.CreateDirectory(name);
         await ModelDirectory.WriteAsync(directory, replica.Model, tokenizerJson);
-        await directory.WriteAsync(OptimizerFile, (stream, token) => Safetensors.WriteAsync(stream, Moments(replica), null, token));
+        await directory.WriteAsync(OptimizerFile, (stream, token) => Safetensors.WriteAsync(stream, OptimizerEntries(replica), null, token));
         await directory.WriteTextAsync(StateFile, state.ToJson());
         await directory.CommitAsync(properties);
         await PruneAsync(state, keep);
         return name;
     }
 
-    private static List<SafetensorsEntry> Moments(Replica replica)
-    {
-        var entries = new List<SafetensorsEntry>();
-        foreach (var view in replica.Model.Parameters.Views)
-        {
-            entries.Add(Entry(view, FirstMoment, replica.FirstMoment));
-            entries.Add(Entry(view, SecondMoment, replica.SecondMoment));
-        }
-
-        return entries;
-
-        static SafetensorsEntry Entry(ParameterView view, string suffix, float[] moment) => new(
-            view.Name + suffix, view.Shape, (offset, destination) => moment.AsSpan(view.Offset + (int)offset, destination.Length).CopyTo(destination));
-    }
+    private static List<SafetensorsEntry> OptimizerEntries(Replica replica) =>
+    [
+        .. from view in replica.Model.Parameters.Views
+           from state in replica.Optimizer.StateNames.Zip(replica.OptimizerState)
+           select new SafetensorsEntry(
+               $"{view.Name}.{state.First}", view.Shape,
+               (offset, destination) => state.Second.AsSpan(view.Offset + (int)offset, destination.Length).CopyTo(destination)),
+    ];
 
     /// <summary>Removes older checkpoints, and what is left of broken attempts to write one, except the newest and the best.</summary>
     private async Task PruneAsync(TrainerState state, int keep)

@@ -5,6 +5,7 @@ using LlmPipeline.Models;
 using LlmPipeline.ServiceDefaults;
 using LlmPipeline.Storage;
 using LlmPipeline.Trainer.Collectives;
+using LlmPipeline.Trainer.Optimizers;
 using LlmPipeline.Workers.V1;
 using TorchSharp;
 
@@ -136,7 +137,7 @@ internal sealed partial class EpochRunner(
         DropReplica();
         var config = TrainingSettings.ModelOf(plan.Spec, dataset.VocabularySize, dataset.EndOfTextId);
         var fresh = new TrainerState { Run = plan.Run, SpecHash = Convert.ToHexStringLower(SHA256.HashData(plan.Spec.ToByteArray())) };
-        var replica = new Replica(plan.Attempt, LanguageModel.Create(config, plan.Spec.Seed, device), fresh);
+        var replica = new Replica(plan.Attempt, LanguageModel.Create(config, plan.Spec.Seed, device), Optimizer.Create(plan.Spec.Optimizer), fresh);
         try
         {
             if (plan.SourceRank >= 0)
@@ -145,7 +146,7 @@ internal sealed partial class EpochRunner(
             }
             else if (plan.Checkpoint.Length > 0)
             {
-                replica.State = CheckpointStore.LoadAsync(store, plan.Checkpoint, replica.Model, replica.FirstMoment, replica.SecondMoment, cancellationToken)
+                replica.State = CheckpointStore.LoadAsync(store, plan.Checkpoint, replica, cancellationToken)
                     .GetAwaiter().GetResult() with
                 { Run = plan.Run, SpecHash = fresh.SpecHash };
             }

@@ -6,8 +6,8 @@ using LlmPipeline.Trainer.Optimizers;
 
 namespace LlmPipeline.Trainer.Worker;
 
-/// <summary>A worker's copy of a run's state: model, optimizer moments, position. One thread steps it; others may copy from it.</summary>
-internal sealed class Replica(int attempt, LanguageModel model, TrainerState state) : IDisposable
+/// <summary>A worker's copy of a run's state: model, optimizer state, position. One thread steps it; others may copy from it.</summary>
+internal sealed class Replica(int attempt, LanguageModel model, Optimizer optimizer, TrainerState state) : IDisposable
 {
     private const int HistoryLength = 256;
 
@@ -28,18 +28,18 @@ internal sealed class Replica(int attempt, LanguageModel model, TrainerState sta
     /// <summary>The position; replaced as a whole.</summary>
     public TrainerState State { get; set; } = state;
 
-    /// <summary>First moments, laid out like the parameters.</summary>
-    public float[] FirstMoment { get; } = new float[model.Parameters.Length];
+    /// <summary>The update rule.</summary>
+    public Optimizer Optimizer => optimizer;
 
-    /// <summary>Second moments, laid out like the parameters.</summary>
-    public float[] SecondMoment { get; } = new float[model.Parameters.Length];
+    /// <summary>The buffers of <see cref="Optimizer.StateNames"/>, laid out like the parameters.</summary>
+    public IReadOnlyList<float[]> OptimizerState { get; } = [.. optimizer.StateNames.Select(_ => new float[model.Parameters.Length])];
 
     /// <summary>The step's exchange buffer, made once.</summary>
     public ExchangeBuffer GradientBuffer(int slots) =>
         _gradients?.Length == model.Parameters.Length + slots ? _gradients : _gradients = new ExchangeBuffer(model.Parameters.Length, slots);
 
-    /// <summary>Bytes of parameters and moments.</summary>
-    public long StateBytes => 3L * model.Parameters.Length * sizeof(float);
+    /// <summary>Bytes of parameters and optimizer state.</summary>
+    public long StateBytes => (1L + OptimizerState.Count) * model.Parameters.Length * sizeof(float);
 
     /// <summary>The newest steps that were computed here, oldest first.</summary>
     public IReadOnlyList<StepMetrics> History
@@ -74,19 +74,18 @@ internal sealed class Replica(int attempt, LanguageModel model, TrainerState sta
         }
     }
 
-    /// <summary>Does one optimizer step: parameters, moments and position change together.</summary>
-    public void Update(AdamWOptions options, double learningRate, float gradientFactor, ReadOnlySpan<float> gradients, TrainerState next)
+    /// <summary>Does one optimizer step: parameters, optimizer state and position change together.</summary>
+    public void Update(double learningRate, float gradientFactor, ReadOnlySpan<float> gradients, TrainerState next)
     {
         lock (_lock)
         {
-            AdamW.Update(options, next.Step, learningRate, gradientFactor, model.Parameters.DecayedLength,
-                model.Parameters.Values, gradients, FirstMoment, SecondMoment);
+            optimizer.Update(next.Step, learningRate, gradientFactor, model.Parameters.DecayedLength, model.Parameters.Values, gradients, OptimizerState);
             model.Parameters.UploadValues();
             State = next;
         }
     }
 
-    /// <summary>Copies bytes of the state (parameters, first moments, second moments) of a step; false when it is not of that step any more.</summary>
+    /// <summary>Copies bytes of the state (parameters, then the optimizer's buffers) of a step; false when it is not of that step any more.</summary>
     public bool TryRead(long step, long offset, Span<byte> destination)
     {
         lock (_lock)
@@ -129,13 +128,8 @@ internal sealed class Replica(int attempt, LanguageModel model, TrainerState sta
     private Span<byte> Part(long offset)
     {
         var length = (long)model.Parameters.Length * sizeof(float);
-        var buffer = (offset / length) switch
-        {
-            0 => model.Parameters.Values,
-            1 => FirstMoment,
-            2 => SecondMoment,
-            _ => throw new ArgumentOutOfRangeException(nameof(offset), offset, $"The state has {StateBytes} bytes."),
-        };
+        ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(offset, StateBytes);
+        var buffer = offset < length ? model.Parameters.Values : OptimizerState[(int)(offset / length) - 1];
         return MemoryMarshal.AsBytes(buffer)[(int)(offset % length)..];
     }
 

@@ -255,7 +255,7 @@ internal sealed partial class TrainingLoop
         var norm = GradientNorm.Compute(_gradients.Gradients);
         var rate = _settings.Schedule.At(step, seconds);
         var next = State with { Step = step, TokenCount = State.TokenCount + _settings.TokensPerStep, TrainSeconds = seconds };
-        _replica.Update(_settings.Optimizer, rate, GradientNorm.ClipFactor(norm, _settings.ClipNorm), _gradients.Gradients, next);
+        _replica.Update(rate, GradientNorm.ClipFactor(norm, _settings.ClipNorm), _gradients.Gradients, next);
         times.Optimizer = Lap(ref mark);
 
         var metrics = new StepMetrics

@@ -34,8 +34,6 @@ internal sealed record TrainingSettings
     /// <summary>0 switches clipping off.</summary>
     public required double ClipNorm { get; init; }
 
-    public required AdamWOptions Optimizer { get; init; }
-
     public required LearningRateSchedule Schedule { get; init; }
 
     /// <summary>Micro-batches of a step, over all workers.</summary>
@@ -71,8 +69,7 @@ internal sealed record TrainingSettings
             KeepCheckpoints = Math.Max(1, training.KeepCheckpoints),
             MaxSeconds = training.MaxSeconds,
             ClipNorm = optimizer!.ClipNorm,
-            Optimizer = new AdamWOptions(optimizer.Beta1, optimizer.Beta2, optimizer.Epsilon, optimizer.WeightDecay),
-            Schedule = new LearningRateSchedule(optimizer.LearningRate, optimizer.MinLearningRate, optimizer.WarmupSteps, training.Steps, training.MaxSeconds),
+            Schedule = LearningRateSchedule.Of(spec),
         };
     }
 

@@ -17,7 +17,7 @@ internal record struct StepTimes
     /// <summary>All-reduce, waiting for slower workers included.</summary>
     public TimeSpan Exchange { get; set; }
 
-    /// <summary>Norm, clipping, AdamW.</summary>
+    /// <summary>Norm, clipping, update rule.</summary>
     public TimeSpan Optimizer { get; set; }
 
     /// <summary>The whole step.</summary>

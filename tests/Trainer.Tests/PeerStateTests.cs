@@ -27,8 +27,8 @@ public sealed class PeerStateTests : IAsyncLifetime
             },
             a => a.MapGrpcService<PeerStateService>());
         _source.State = _source.State with { Step = 17, TokenCount = 17 * 48, BestValidationLoss = 1.5 };
-        Array.Fill(_source.FirstMoment, 0.25f);
-        Array.Fill(_source.SecondMoment, 0.5f);
+        Array.Fill(_source.OptimizerState[0], 0.25f);
+        Array.Fill(_source.OptimizerState[1], 0.5f);
         _holder.Current = _source;
         _registry.Enter(3, null);
     }

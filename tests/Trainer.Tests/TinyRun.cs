@@ -1,6 +1,7 @@
 using LlmPipeline.Models;
 using LlmPipeline.Runs.V1;
 using LlmPipeline.Text;
+using LlmPipeline.Trainer.Optimizers;
 using LlmPipeline.Trainer.Worker;
 using TorchSharp;
 
@@ -55,7 +56,7 @@ internal static class TinyRun
     {
         TorchRuntime.Initialize();
         var config = TrainingSettings.ModelOf(spec, Vocabulary, 0);
-        return new Replica(attempt, LanguageModel.Create(config, spec.Seed, torch.CPU), new TrainerState { Run = "runs/tiny", SpecHash = "" });
+        return new Replica(attempt, LanguageModel.Create(config, spec.Seed, torch.CPU), Optimizer.Create(spec.Optimizer), new TrainerState { Run = "runs/tiny", SpecHash = "" });
     }
 
     /// <summary>Ids that follow each other by a rule, with some noise.</summary>

@@ -144,8 +144,8 @@ public sealed class TrainingLoopTests
 
     internal static bool SameState(Replica a, Replica b) =>
         MemoryMarshal.AsBytes(a.Model.Parameters.Values).SequenceEqual(MemoryMarshal.AsBytes(b.Model.Parameters.Values))
-        && MemoryMarshal.AsBytes(a.FirstMoment.AsSpan()).SequenceEqual(MemoryMarshal.AsBytes(b.FirstMoment.AsSpan()))
-        && MemoryMarshal.AsBytes(a.SecondMoment.AsSpan()).SequenceEqual(MemoryMarshal.AsBytes(b.SecondMoment.AsSpan()))
+        && a.OptimizerState.Count == b.OptimizerState.Count
+        && a.OptimizerState.Zip(b.OptimizerState).All(s => MemoryMarshal.AsBytes(s.First.AsSpan()).SequenceEqual(MemoryMarshal.AsBytes(s.Second.AsSpan())))
         && a.State.Step == b.State.Step && a.State.ValidationLoss == b.State.ValidationLoss;
 
     private sealed class FailingStore(int failures) : ICheckpointStore

@@ -1,0 +1,88 @@
+using LlmPipeline.Runs.V1;
+
+namespace LlmPipeline.Trainer.Optimizers;
+
+/// <summary>
+/// An update rule over flat buffers: one pass, elementwise, each operation a single IEEE one in a fixed order, so that every
+/// machine gets the same bits. What all rules share comes before them: the gradient is scaled (clipping by norm), then clamped
+/// (clipping by value), then L2 adds to it; decoupled decay shrinks the parameter. The rules are PyTorch's.
+/// </summary>
+internal abstract class Optimizer
+{
+    /// <summary>Names of the buffers that the rule keeps between steps, laid out like the parameters and 0 at first; as PyTorch names them.</summary>
+    public abstract IReadOnlyList<string> StateNames { get; }
+
+    /// <summary>Decoupled decay (Loshchilov and Hutter 2019): a step takes <c>learning rate * WeightDecay</c> of the parameter off.</summary>
+    public double WeightDecay { get; init; }
+
+    /// <summary>Adds <c>L2 * parameter</c> to the gradient: the derivative of <c>L2 / 2 * sum of squares</c>.</summary>
+    public double L2 { get; init; }
+
+    /// <summary>Largest magnitude of an element of the gradient; 0 switches clipping by value off.</summary>
+    public double ClipValue { get; init; }
+
+    /// <summary>The optimizer of a resolved spec.</summary>
+    public static Optimizer Create(OptimizerSpec spec) => spec.Kind switch
+    {
+        "sgd" => new Sgd
+        {
+            Momentum = spec.Momentum,
+            Dampening = spec.Dampening,
+            Nesterov = spec.Nesterov,
+            WeightDecay = spec.WeightDecay,
+            L2 = spec.L2,
+            ClipValue = spec.ClipValue,
+        },
+        "rmsprop" => new RmsProp
+        {
+            Alpha = spec.Alpha,
+            Epsilon = spec.Epsilon,
+            Centered = spec.Centered,
+            Momentum = spec.Momentum,
+            WeightDecay = spec.WeightDecay,
+            L2 = spec.L2,
+            ClipValue = spec.ClipValue,
+        },
+        "adam" or "adamw" => new Adam
+        {
+            Beta1 = spec.Beta1,
+            Beta2 = spec.Beta2,
+            Epsilon = spec.Epsilon,
+            WeightDecay = spec.WeightDecay,
+            L2 = spec.L2,
+            ClipValue = spec.ClipValue,
+        },
+        _ => throw new ArgumentException($"optimizer.kind is '{spec.Kind}', which this worker does not know.", nameof(spec)),
+    };
+
+    /// <summary>Does one step.</summary>
+    /// <param name="step">The step, from 1.</param>
+    /// <param name="learningRate">Learning rate of the step.</param>
+    /// <param name="gradientFactor">Multiplies the gradient, see <see cref="GradientNorm.ClipFactor"/>.</param>
+    /// <param name="decayedLength">Elements of the leading range that <see cref="WeightDecay"/> and <see cref="L2"/> apply to.</param>
+    /// <param name="parameters">Updated.</param>
+    /// <param name="gradients">Finite.</param>
+    /// <param name="state">The buffers of <see cref="StateNames"/>; updated.</param>
+    public void Update(
+        long step, double learningRate, float gradientFactor, int decayedLength,
+        Span<float> parameters, ReadOnlySpan<float> gradients, IReadOnlyList<float[]> state)
+    {
+        ArgumentOutOfRangeException.ThrowIfNotEqual(gradients.Length, parameters.Length);
+        ArgumentOutOfRangeException.ThrowIfNotEqual(state.Count, StateNames.Count);
+        foreach (var buffer in state)
+        {
+            ArgumentOutOfRangeException.ThrowIfNotEqual(buffer.Length, parameters.Length);
+        }
+
+        var terms = new GradientTerms { Factor = gradientFactor, Limit = ClipValue > 0 ? (float)ClipValue : float.PositiveInfinity, L2 = 0, Keep = 1 };
+        var decayed = terms with { L2 = (float)L2, Keep = (float)(1 - (learningRate * WeightDecay)) };
+        var buffers = new UpdateBuffers(
+            parameters, gradients, state.Count,
+            state.Count > 0 ? state[0] : [], state.Count > 1 ? state[1] : [], state.Count > 2 ? state[2] : []);
+        Update(step, learningRate, decayed, buffers[..decayedLength]);
+        Update(step, learningRate, terms, buffers[decayedLength..]);
+    }
+
+    /// <summary>Runs <see cref="UpdatePass"/> with the rule's constants of this step.</summary>
+    protected abstract void Update(long step, double learningRate, in GradientTerms terms, UpdateBuffers buffers);
+}
