@@ -13,6 +13,7 @@ internal static class QualityBench
     private const string WarAndPeace = "War and Peace, characters";
     private const double CpuGoal = 1.92;
 
+    private static readonly string[] Parts = ["train", "valid", "test"];
     private static readonly string[] Cells = ["rnn", "lstm", "gru"];
 
     /// <param name="arguments"><c>--full</c>: 3 seeds and 50 epochs of War and Peace as well; <c>--anew</c>; <c>workers=N</c>.</param>
@@ -80,7 +81,7 @@ internal static class QualityBench
     private static async Task<List<Figure>> WarAndPeaceAsync(TrainingRuns runs, StringBuilder rows, string data, string folder, bool full)
     {
         var text = Path.Combine(folder, "warandpeace.txt");
-        await File.WriteAllTextAsync(text, string.Concat(new[] { "train", "valid", "test" }.Select(f => File.ReadAllText(Path.Combine(data, "warandpeace", f + ".txt")))));
+        await File.WriteAllTextAsync(text, string.Concat(Parts.Select(f => File.ReadAllText(Path.Combine(data, "warandpeace", f + ".txt")))));
         var figures = new List<Figure>();
         foreach (var layers in new[] { 1, 2 })
         {
