@@ -1,9 +1,9 @@
 namespace LlmPipeline.Models;
 
 /// <summary>
-/// All parameters of a model in one 64-byte aligned buffer, gradients in another; each tensor is a view. Tensors with two or
-/// more dimensions (which are decayed) come first. The host spans are the truth that exchange, optimizer and checkpoints work
-/// on; on the CPU the network computes on the same memory.
+/// All trainable parameters of a model in one 64-byte aligned buffer, gradients in another; each tensor is a view. Tensors with
+/// two or more dimensions (which are decayed) come first. The host spans are the truth that exchange, optimizer and checkpoints
+/// work on; on the CPU the network computes on the same memory. What is not trained lies in a third buffer, without gradients.
 /// </summary>
 public abstract class FlatParameters
 {
@@ -16,14 +16,20 @@ public abstract class FlatParameters
     /// <summary>Trainable numbers, padding not counted.</summary>
     public abstract long ParameterCount { get; }
 
-    /// <summary>The tensors, in buffer order.</summary>
+    /// <summary>The trainable tensors, in buffer order.</summary>
     public abstract IReadOnlyList<ParameterView> Views { get; }
+
+    /// <summary>The tensors that are not trained, in the order of <see cref="FrozenValues"/>.</summary>
+    public abstract IReadOnlyList<ParameterView> FrozenViews { get; }
 
     /// <summary>Parameter values on the host.</summary>
     public abstract Span<float> Values { get; }
 
     /// <summary>Gradients on the host.</summary>
     public abstract Span<float> Gradients { get; }
+
+    /// <summary>Values of <see cref="FrozenViews"/> on the host.</summary>
+    public abstract Span<float> FrozenValues { get; }
 
     /// <summary>Sets all gradients to 0, on host and device.</summary>
     public abstract void ZeroGradients();
@@ -33,6 +39,15 @@ public abstract class FlatParameters
 
     /// <summary>Brings <see cref="Values"/> to the device; nothing to do on the CPU. Call after changing values.</summary>
     public abstract void UploadValues();
+
+    /// <summary>Brings <see cref="FrozenValues"/> to the device; nothing to do on the CPU. Call after changing them.</summary>
+    public abstract void UploadFrozenValues();
+
+    /// <summary>Values of a tensor on the host, trainable or not; empty when there is none of this name.</summary>
+    public Span<float> ValuesOf(string name) =>
+        Views.FirstOrDefault(v => v.Name == name) is { } view ? Values.Slice(view.Offset, view.Length)
+        : FrozenViews.FirstOrDefault(v => v.Name == name) is { } frozen ? FrozenValues.Slice(frozen.Offset, frozen.Length)
+        : default;
 }
 
 /// <summary>One tensor of a model.</summary>

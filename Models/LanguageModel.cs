@@ -22,6 +22,8 @@ public abstract class LanguageModel : ITokenModel
 
     private readonly TorchParameters _parameters;
     private readonly List<Tensor> _constants = [];
+    private readonly UpdateDropout _updateDropout = new();
+    private readonly Tensor? _score;
 
     /// <summary>A network whose parameters are all 0.</summary>
     private protected LanguageModel(ModelConfig config, Device device)
@@ -30,8 +32,8 @@ public abstract class LanguageModel : ITokenModel
         TorchRuntime.Initialize();
         Config = config;
         Device = device;
-        var (views, length, decayedLength) = ParameterLayout.Place(config);
-        _parameters = new TorchParameters(views, length, decayedLength, device);
+        _parameters = new TorchParameters(ParameterLayout.Place(config), device);
+        _score = Find(ParameterLayout.Score);
     }
 
     /// <summary>Sizes of the network.</summary>
@@ -50,7 +52,10 @@ public abstract class LanguageModel : ITokenModel
     public virtual int? MaxPositions => Config.Context;
 
     /// <inheritdoc/>
-    public long ParameterCount => Parameters.ParameterCount;
+    public long ParameterCount => Parameters.ParameterCount + Parameters.FrozenViews.Sum(v => (long)v.Length);
+
+    /// <summary>Outputs at a place: ids of the vocabulary, or classes.</summary>
+    public int OutputCount => Config.Classes > 0 ? Config.Classes : VocabularySize;
 
     /// <summary>All trainable numbers, in one flat buffer.</summary>
     public FlatParameters Parameters => _parameters;
@@ -78,9 +83,9 @@ public abstract class LanguageModel : ITokenModel
         return model;
     }
 
-    /// <summary>Next-token logits for every position, without dropout and without a graph.</summary>
+    /// <summary>Logits of the next token, or of the classes, for every position; without dropout and without a graph.</summary>
     /// <param name="ids_BT">int64, T at most the context length, on any device.</param>
-    /// <returns>fp32 (B, T, V); the caller disposes it.</returns>
+    /// <returns>fp32 (B, T, V) or (B, T, classes); the caller disposes it.</returns>
     public Tensor Forward(Tensor ids_BT)
     {
         ArgumentNullException.ThrowIfNull(ids_BT);
@@ -93,7 +98,7 @@ public abstract class LanguageModel : ITokenModel
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
         var x_NC = Hidden(ids_BT.to(Device).view(-1), new Pass((int)shape[0]));
-        return Logits(x_NC).view(shape[0], shape[1], Config.VocabularySize).MoveToOuterDisposeScope();
+        return Head(x_NC).view(shape[0], shape[1], OutputCount).MoveToOuterDisposeScope();
     }
 
     /// <summary>
@@ -119,6 +124,7 @@ public abstract class LanguageModel : ITokenModel
         using var scope = NewDisposeScope();
         using var grad = enable_grad();
         using var dropout = Config.Dropout > 0 ? new Dropout(Config.Dropout, dropoutSeed, Device) : null;
+        using var updateDropout = _updateDropout.Begin(Config.Tuning?.Lora?.Dropout ?? 0, dropoutSeed, Device);
         Tensor logits_MV, targets_M;
         using (Autocast.Begin(Precision, Device))
         {
@@ -193,8 +199,34 @@ public abstract class LanguageModel : ITokenModel
         }
     }
 
+    /// <summary>Log-probabilities of the classes after the last id of a sequence.</summary>
+    /// <param name="ids_T">At least 1, at most the context length.</param>
+    /// <param name="logProbabilities">Receives one number a class, in nats.</param>
+    /// <exception cref="ArgumentException">The length does not fit, or an id is not of the vocabulary.</exception>
+    /// <exception cref="InvalidOperationException">The model is no classifier.</exception>
+    public void Classify(ReadOnlySpan<int> ids_T, Span<double> logProbabilities)
+    {
+        if (Config.Classes == 0)
+        {
+            throw new InvalidOperationException("The model is a language model and has no classes. Fine-tune it on a dataset with labels.");
+        }
+
+        if (ids_T.Length == 0 || ids_T.Length > Config.Context || logProbabilities.Length != Config.Classes)
+        {
+            throw new ArgumentException($"{ids_T.Length} ids and room for {logProbabilities.Length} classes were given; 1 to {Config.Context} ids and {Config.Classes} classes are needed.");
+        }
+
+        CheckIds(ids_T);
+        using var scope = NewDisposeScope();
+        using var inference = inference_mode();
+        var x_TC = Blocks(Ids(ids_T), new Pass(1));
+        var logits = Head(FinalNorm(x_TC.narrow(0, ids_T.Length - 1, 1))).to(float64).log_softmax(1).cpu().contiguous();
+        MemoryMarshal.Cast<byte, double>(logits.bytes).CopyTo(logProbabilities);
+    }
+
     /// <inheritdoc/>
-    public IncrementalState BeginGeneration(int batch) => new NetworkState(this, batch);
+    public IncrementalState BeginGeneration(int batch) => Config.Classes == 0 ? new NetworkState(this, batch)
+        : throw new InvalidOperationException($"The model tells {string.Join(", ", Config.Labels!.Take(5))} apart and generates no text. Classify with it.");
 
     /// <inheritdoc/>
     public void Dispose()
@@ -249,6 +281,24 @@ public abstract class LanguageModel : ITokenModel
         }
     }
 
+    // Targets are ids, or classes of a classifier.
+    private void CheckTargets(ReadOnlySpan<int> targets)
+    {
+        if (Config.Classes == 0)
+        {
+            CheckIds(targets, IgnoredTarget);
+            return;
+        }
+
+        foreach (var target in targets)
+        {
+            if ((uint)target >= (uint)Config.Classes && target != IgnoredTarget)
+            {
+                throw new ArgumentException($"Class {target} is not of the model's {Config.Classes} classes.");
+            }
+        }
+    }
+
     /// <summary>The tensor of a name; null when the network has none (a bias of a network without biases).</summary>
     private protected Tensor? Find(string name) => _parameters.Find(name);
 
@@ -267,7 +317,14 @@ public abstract class LanguageModel : ITokenModel
     /// <summary>The product <c>NAME.weight</c>, <c>NAME.bias</c>.</summary>
     /// <param name="name">Without the suffix.</param>
     /// <param name="inputFirst">The weight is (in, out), as in GPT-2's files; else (out, in), as elsewhere.</param>
-    private protected Linear LinearOf(string name, bool inputFirst) => new(Find($"{name}.weight")!, Find($"{name}.bias"), inputFirst);
+    private protected Linear LinearOf(string name, bool inputFirst) => new(Find($"{name}.weight")!, Find($"{name}.bias"), inputFirst)
+    {
+        Update = Find(name + ParameterLayout.LoraA) is { } a_RC
+            ? new LowRank(a_RC, Find(name + ParameterLayout.LoraB)!, Config.Tuning!.Lora!.Scale, _updateDropout) : null,
+    };
+
+    // (M, C) to (M, V) or (M, classes).
+    private Tensor Head(Tensor x_MC) => _score is null ? Logits(x_MC) : x_MC.mm(_score.t());
 
     // The head is the widest product of a small network: rows without a target do not go through it.
     private (Tensor Logits_MV, Tensor Targets_M) Predict(ReadOnlySpan<int> inputs_BT, ReadOnlySpan<int> targets_BT, int[] places_M, Pass pass)
@@ -280,7 +337,7 @@ public abstract class LanguageModel : ITokenModel
             (x_NC, targets_N) = (x_NC.index_select(0, rows_M), targets_N.index_select(0, rows_M));
         }
 
-        return (Logits(FinalNorm(x_NC)), targets_N);
+        return (Head(FinalNorm(x_NC)), targets_N);
     }
 
     private static int[] Places(ReadOnlySpan<int> targets_BT)
@@ -332,7 +389,7 @@ public abstract class LanguageModel : ITokenModel
         }
 
         CheckIds(inputs_BT);
-        CheckIds(targets_BT, IgnoredTarget);
+        CheckTargets(targets_BT);
         return inputs_BT.Length / batch;
     }
 }

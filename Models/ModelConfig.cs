@@ -51,6 +51,18 @@ public sealed record ModelConfig
     /// <summary>Channels of a head.</summary>
     internal int HeadWidth => HeadSize > 0 ? HeadSize : Width / Heads;
 
+    /// <summary>
+    /// Names of the classes that the network tells apart: it has a classification head, (classes, C), in place of one over the
+    /// vocabulary. Null for a language model.
+    /// </summary>
+    public IReadOnlyList<string>? Labels { get; init; }
+
+    /// <summary>Number of classes; 0 for a language model.</summary>
+    public int Classes => Labels?.Count ?? 0;
+
+    /// <summary>What of it is trained; null for all. Not part of a model's files.</summary>
+    public TuningOptions? Tuning { get; init; }
+
     /// <summary>Throws unless a network can be made of these sizes.</summary>
     /// <exception cref="ArgumentException">A size is not possible; the message names it.</exception>
     public void Validate()
@@ -63,7 +75,10 @@ public sealed record ModelConfig
         Check(Dropout is >= 0 and < 1, $"Dropout is {Dropout}; it must be at least 0 and less than 1.");
         Check(EndOfTextId >= 0 && EndOfTextId < VocabularySize, $"EndOfTextId is {EndOfTextId}; it must be an id of the vocabulary, that is less than {VocabularySize}.");
         Check(NormEpsilon is > 0 and < 1, $"NormEpsilon is {NormEpsilon}; it must be more than 0 and less than 1.");
+        Check(Labels is null || (Labels.Count is > 1 and <= 1 << 16 && Labels.All(l => l.Length > 0) && Labels.Distinct().Count() == Labels.Count),
+            $"Labels are {string.Join(", ", Labels?.Take(5).Select(l => $"'{l}'") ?? [])}; there must be 2 to {1 << 16} of them, all different and none empty.");
         architecture.Validate(this);
+        Tuning?.Validate(this, architecture);
     }
 
     /// <summary>Throws with a message unless the condition holds.</summary>

@@ -38,7 +38,10 @@ public static class ModelDirectory
     /// <summary>File with settings for generation.</summary>
     public const string GenerationConfigFile = "generation_config.json";
 
-    /// <summary>Writes the four files through a directory writer; the caller may add files and commits.</summary>
+    /// <summary>
+    /// Writes the four files through a directory writer, and those of an adapter beside them where the network has low-rank updates;
+    /// the caller may add files and commits.
+    /// </summary>
     public static async Task WriteAsync(DirectoryWriter directory, ITokenModel model, string tokenizerJson, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(directory);
@@ -53,6 +56,10 @@ public static class ModelDirectory
         await directory.WriteAsync(file, write, cancellationToken).ConfigureAwait(false);
         await directory.WriteTextAsync(TokenizerFile, tokenizerJson, cancellationToken).ConfigureAwait(false);
         await directory.WriteTextAsync(GenerationConfigFile, GenerationConfig(model), cancellationToken).ConfigureAwait(false);
+        if (model is LanguageModel { Config.Tuning.Lora: not null } adapted)
+        {
+            await AdapterFiles.WriteAsync(directory, adapted, "", cancellationToken).ConfigureAwait(false);
+        }
     }
 
     /// <summary>Loads a model from a local folder, written by this project or by another implementation of the same layout.</summary>
@@ -65,7 +72,7 @@ public static class ModelDirectory
         return IsNgram(keys) ? NgramConfigJson.Read(keys).ReadModel(Existing(folder, NgramsFile)) : LoadNetwork(folder, device);
     }
 
-    /// <summary>Loads a network from a local folder.</summary>
+    /// <summary>Loads a network from a local folder; an adapter beside its weights is merged into them.</summary>
     /// <exception cref="InvalidDataException">A file is missing or wrong; the message names file, tensor and what was expected.</exception>
     public static LanguageModel LoadNetwork(string folder, torch.Device device)
     {
@@ -75,6 +82,11 @@ public static class ModelDirectory
         try
         {
             NetworkWeights.Read(weights, model);
+            if (AdapterFiles.Exist(folder))
+            {
+                AdapterFiles.Merge(folder, model);
+            }
+
             return model;
         }
         catch
@@ -91,6 +103,18 @@ public static class ModelDirectory
         ArgumentNullException.ThrowIfNull(model);
         using var weights = NetworkWeights.Open(Existing(folder, WeightsFile), model.Config);
         NetworkWeights.Read(weights, model);
+        if (model.Config.Tuning?.Lora is not null)
+        {
+            AdapterFiles.Read(folder, model);
+        }
+    }
+
+    /// <summary>Writes the low-rank updates of a network, as PEFT does, into a folder of the directory.</summary>
+    public static Task WriteAdapterAsync(DirectoryWriter directory, LanguageModel model, string folder, CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(directory);
+        ArgumentNullException.ThrowIfNull(model);
+        return AdapterFiles.WriteAsync(directory, model, folder + "/", cancellationToken);
     }
 
     /// <summary>Reads the sizes of the network in a local folder.</summary>
@@ -111,17 +135,22 @@ public static class ModelDirectory
 
         var config = ReadConfig(keys);
         return new ModelDescription(config.Architecture, config.VocabularySize, config.Context, CountParameters(folder, config),
-            [ConfigFile, WeightsFile, TokenizerFile, GenerationConfigFile]);
+            [ConfigFile, WeightsFile, TokenizerFile, GenerationConfigFile, .. AdapterFiles.Exist(folder) ? [AdapterFiles.ConfigFile, AdapterFiles.WeightsFile] : Array.Empty<string>()]);
     }
 
-    private static string WriteConfig(ModelConfig config) => NetworkArchitecture.Of(config.Architecture).WriteConfig(config).ToJsonString(ConfigKeys.Indented) + "\n";
+    private static string WriteConfig(ModelConfig config)
+    {
+        var json = NetworkArchitecture.Of(config.Architecture).WriteConfig(config);
+        ClassifierConfig.Write(json, config);
+        return json.ToJsonString(ConfigKeys.Indented) + "\n";
+    }
 
     private static ModelConfig ReadConfig(ConfigKeys keys)
     {
         var name = keys.Text(ConfigKeys.ModelType, "");
         var architecture = NetworkArchitecture.All.FirstOrDefault(a => a.Name == name)
             ?? throw keys.Wrong(ConfigKeys.ModelType, $"'{name}'; {string.Join(", ", NetworkArchitecture.All.Select(a => $"'{a.Name}'"))} and '{NgramTokenModel.Architecture}' are supported");
-        var config = architecture.ReadConfig(keys);
+        var config = architecture.ReadConfig(keys) with { Labels = ClassifierConfig.Labels(keys) };
         try
         {
             config.Validate();

@@ -9,10 +9,44 @@ namespace LlmPipeline.Models.Networks;
 /// <param name="InputFirst">The weight is (in, out).</param>
 internal sealed record Linear(Tensor Weight, Tensor? Bias, bool InputFirst)
 {
+    /// <summary>A low-rank update; null without.</summary>
+    public LowRank? Update { get; init; }
+
     public Tensor Forward(Tensor x_NC)
     {
         var weight = InputFirst ? Weight : Weight.t();
-        return Bias is null ? x_NC.mm(weight) : Bias.addmm(x_NC, weight);
+        var y_NC = Bias is null ? x_NC.mm(weight) : Bias.addmm(x_NC, weight);
+        return Update is null ? y_NC : y_NC + Update.Forward(x_NC);
+    }
+}
+
+/// <summary>The update of a linear layer (LoRA, Hu et al. 2021): scale x A B.</summary>
+/// <param name="A_RC">A, transposed: (rank, in).</param>
+/// <param name="B_CR">B, transposed: (out, rank).</param>
+/// <param name="Scale">alpha / rank.</param>
+/// <param name="Dropout">Dropout of x.</param>
+internal sealed record LowRank(Tensor A_RC, Tensor B_CR, double Scale, UpdateDropout Dropout)
+{
+    public Tensor Forward(Tensor x_NC) => (Dropout.Current?.Apply(x_NC) ?? x_NC).mm(A_RC.t()).mm(B_CR.t()) * Scale;
+}
+
+/// <summary>The dropout that the updates of a network share; it changes with the micro-batch.</summary>
+internal sealed class UpdateDropout : IDisposable
+{
+    /// <summary>Null outside of training.</summary>
+    public Dropout? Current { get; private set; }
+
+    /// <summary>Begins a micro-batch, which ends with <see cref="Dispose"/>.</summary>
+    public UpdateDropout Begin(double probability, ulong seed, Device device)
+    {
+        Current = probability > 0 ? new Dropout(probability, Seeds.Derive((long)seed, "lora-dropout"), device) : null;
+        return this;
+    }
+
+    public void Dispose()
+    {
+        Current?.Dispose();
+        Current = null;
     }
 }
 

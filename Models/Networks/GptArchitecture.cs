@@ -12,6 +12,12 @@ internal sealed class GptArchitecture : NetworkArchitecture
 
     public override string Embedding => "transformer.wte.weight";
 
+    public override bool InputFirst => true;
+
+    public override IReadOnlyList<string> AdapterTargets => ["c_attn", "c_proj", "c_fc"];
+
+    public override bool IsEmbedding(string name) => name is "transformer.wte.weight" or "transformer.wpe.weight";
+
     public override void Validate(ModelConfig config)
     {
         ModelConfig.Check(config.Heads > 0 && config.Width % config.Heads == 0, $"Heads is {config.Heads}; it must be at least 1 and divide Width, which is {config.Width}.");

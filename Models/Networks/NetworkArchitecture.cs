@@ -21,6 +21,19 @@ internal abstract class NetworkArchitecture
     /// <summary>Name of the output embedding, (V, C): another tensor, or the same as <see cref="Embedding"/> where <see cref="ModelConfig.Tied"/>.</summary>
     public virtual string Head => "lm_head.weight";
 
+    /// <summary>Weights of linear layers are (in, out), as in GPT-2's files; else (out, in).</summary>
+    public virtual bool InputFirst => false;
+
+    /// <summary>Last parts of the names of the linear layers in blocks that LoRA can adapt; those of attention first. Empty for none.</summary>
+    public virtual IReadOnlyList<string> AdapterTargets => [];
+
+    /// <summary>The block, counted from 0, that a tensor belongs to; null when it is of none.</summary>
+    public virtual int? BlockOf(string name) => name.Split('.').FirstOrDefault(part => part.Length > 0 && part.All(char.IsAsciiDigit)) is { } index
+        ? int.Parse(index, System.Globalization.CultureInfo.InvariantCulture) : null;
+
+    /// <summary>Whether a tensor embeds tokens or positions.</summary>
+    public virtual bool IsEmbedding(string name) => name == Embedding;
+
     /// <summary>The architecture of a name.</summary>
     /// <exception cref="ArgumentException">There is none.</exception>
     public static NetworkArchitecture Of(string name) => All.FirstOrDefault(a => a.Name == name)

@@ -3,14 +3,14 @@ namespace LlmPipeline.Models.Networks;
 /// <summary><c>model.safetensors</c> of a network.</summary>
 internal static class NetworkWeights
 {
-    /// <summary>Writes the weights with the names that transformers has; a tied head is left out, as there.</summary>
+    /// <summary>Writes the weights with the names that transformers has; a tied head is left out, as there. Low-rank updates are not among them.</summary>
     public static Task WriteAsync(Stream stream, LanguageModel model, CancellationToken cancellationToken)
     {
-        var views = model.Parameters.Views.ToDictionary(v => v.Name);
+        var names = model.Parameters.Views.Concat(model.Parameters.FrozenViews).Select(v => v.Name).ToHashSet();
         SafetensorsEntry[] entries =
         [
-            .. NetworkArchitecture.Of(model.Config.Architecture).Tensors(model.Config).Select(t => new SafetensorsEntry(t.Name, t.Shape, views.TryGetValue(t.Name, out var view)
-                ? (offset, destination) => model.Parameters.Values.Slice(view.Offset + (int)offset, destination.Length).CopyTo(destination)
+            .. ParameterLayout.TensorsOf(model.Config).Select(t => new SafetensorsEntry(t.Name, t.Shape, names.Contains(t.Name)
+                ? (offset, destination) => model.Parameters.ValuesOf(t.Name).Slice((int)offset, destination.Length).CopyTo(destination)
                 : (_, destination) => destination.Clear())),
         ];
         return Safetensors.WriteAsync(stream, entries, new Dictionary<string, string> { ["format"] = "pt" }, cancellationToken);
@@ -46,12 +46,13 @@ internal static class NetworkWeights
     public static void Read(SafetensorsFile file, LanguageModel model)
     {
         var architecture = NetworkArchitecture.Of(model.Config.Architecture);
-        foreach (var view in model.Parameters.Views)
+        foreach (var (name, _, _) in ParameterLayout.TensorsOf(model.Config).Where(t => model.Config.Bias || !t.IsBias))
         {
-            file.Read(NameIn(file, architecture, view.Name), model.Parameters.Values.Slice(view.Offset, view.Length));
+            file.Read(NameIn(file, architecture, name), model.Parameters.ValuesOf(name));
         }
 
         model.Parameters.UploadValues();
+        model.Parameters.UploadFrozenValues();
     }
 
     private static string NameIn(SafetensorsFile file, NetworkArchitecture architecture, string name)
@@ -62,7 +63,7 @@ internal static class NetworkWeights
         var problems = new List<string>();
         var architecture = NetworkArchitecture.Of(config.Architecture);
         var known = new HashSet<string>(StringComparer.Ordinal) { architecture.Head };
-        foreach (var (name, shape, isBias) in architecture.Tensors(config))
+        foreach (var (name, shape, isBias) in ParameterLayout.TensorsOf(config))
         {
             var key = NameIn(file, architecture, name);
             known.Add(key);

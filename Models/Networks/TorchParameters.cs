@@ -12,18 +12,24 @@ internal sealed class TorchParameters : FlatParameters, IDisposable
     private readonly torch.Tensor _hostGradients;
     private readonly torch.Tensor _values;
     private readonly torch.Tensor _gradients;
+    private readonly torch.Tensor? _hostFrozen;
+    private readonly torch.Tensor? _frozen;
+    private readonly int _frozenLength;
     private readonly bool _mirrored;
     private readonly Dictionary<string, torch.Tensor> _tensors = [];
     private readonly nint _valuesAddress;
     private readonly nint _gradientsAddress;
+    private readonly nint _frozenAddress;
     private bool _disposed;
 
-    public TorchParameters(IReadOnlyList<ParameterView> views, int length, int decayedLength, torch.Device device)
+    public TorchParameters(ParameterPlaces places, torch.Device device)
     {
-        Views = views;
+        var length = places.Length;
+        Views = places.Views;
+        FrozenViews = places.FrozenViews;
         Length = length;
-        DecayedLength = decayedLength;
-        ParameterCount = views.Sum(v => (long)v.Length);
+        DecayedLength = places.DecayedLength;
+        ParameterCount = Views.Sum(v => (long)v.Length);
         _mirrored = device.type != DeviceType.CPU;
 
         using var scope = torch.NewDisposeScope();
@@ -34,7 +40,20 @@ internal sealed class TorchParameters : FlatParameters, IDisposable
         _gradients = _mirrored ? _hostGradients.to(device).DetachFromDisposeScope() : _hostGradients;
         _valuesAddress = AddressOf(_hostValues);
         _gradientsAddress = AddressOf(_hostGradients);
-        foreach (var view in views)
+        if (places.FrozenLength > 0)
+        {
+            _frozenLength = places.FrozenLength;
+            _hostFrozen = torch.zeros(_frozenLength, torch.float32).DetachFromDisposeScope();
+            _frozen = _mirrored ? _hostFrozen.to(device).DetachFromDisposeScope() : _hostFrozen;
+            _frozenAddress = AddressOf(_hostFrozen);
+        }
+
+        foreach (var view in FrozenViews)
+        {
+            _tensors.Add(view.Name, _frozen!.narrow(0, view.Offset, view.Length).view([.. view.Shape]).detach().DetachFromDisposeScope());
+        }
+
+        foreach (var view in Views)
         {
             long[] shape = [.. view.Shape];
             var tensor = _values.narrow(0, view.Offset, view.Length).view(shape).detach().requires_grad_(true);
@@ -50,6 +69,17 @@ internal sealed class TorchParameters : FlatParameters, IDisposable
     public override long ParameterCount { get; }
 
     public override IReadOnlyList<ParameterView> Views { get; }
+
+    public override IReadOnlyList<ParameterView> FrozenViews { get; }
+
+    public override unsafe Span<float> FrozenValues
+    {
+        get
+        {
+            ObjectDisposedException.ThrowIf(_disposed, this);
+            return new((float*)_frozenAddress, _frozenLength);
+        }
+    }
 
     public override unsafe Span<float> Values
     {
@@ -99,6 +129,15 @@ internal sealed class TorchParameters : FlatParameters, IDisposable
         }
     }
 
+    public override void UploadFrozenValues()
+    {
+        if (_mirrored && _frozen is not null)
+        {
+            using var noGrad = torch.no_grad();
+            _frozen.copy_(_hostFrozen!);
+        }
+    }
+
     public void Dispose()
     {
         if (_disposed)
@@ -114,8 +153,10 @@ internal sealed class TorchParameters : FlatParameters, IDisposable
 
         _hostValues.Dispose();
         _hostGradients.Dispose();
+        _hostFrozen?.Dispose();
         if (_mirrored)
         {
+            _frozen?.Dispose();
             _values.Dispose();
             _gradients.Dispose();
         }

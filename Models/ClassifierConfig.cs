@@ -1,0 +1,63 @@
+using System.Globalization;
+using System.Text.Json;
+using System.Text.Json.Nodes;
+
+namespace LlmPipeline.Models;
+
+/// <summary>What transformers' <c>...ForSequenceClassification</c> adds to <c>config.json</c>: <c>id2label</c>, <c>label2id</c>.</summary>
+internal static class ClassifierConfig
+{
+    private const string Architectures = "architectures";
+    private const string IdToLabel = "id2label";
+    private const string LabelCount = "num_labels";
+    private const string Suffix = "ForSequenceClassification";
+
+    /// <summary>Adds the labels of a classifier.</summary>
+    public static void Write(JsonObject json, ModelConfig config)
+    {
+        if (config.Labels is not { } labels)
+        {
+            return;
+        }
+
+        var name = (string?)(json[Architectures] as JsonArray)?.FirstOrDefault() ?? config.Architecture;
+        foreach (var head in new[] { "LMHeadModel", "ForCausalLM", "ForMaskedLM" })
+        {
+            name = name.EndsWith(head, StringComparison.Ordinal) ? name[..^head.Length] : name;
+        }
+
+        json[Architectures] = new JsonArray(name + Suffix);
+        json[IdToLabel] = new JsonObject(labels.Select((label, id) => KeyValuePair.Create(id.ToString(CultureInfo.InvariantCulture), (JsonNode?)label)));
+        json["label2id"] = new JsonObject(labels.Select((label, id) => KeyValuePair.Create(label, (JsonNode?)id)));
+        json[LabelCount] = labels.Count;
+        json["pad_token_id"] = config.EndOfTextId;
+    }
+
+    /// <summary>The labels of a classifier; null of a language model. Unnamed ones are LABEL_0, LABEL_1, ..., as in transformers.</summary>
+    /// <exception cref="InvalidDataException">They are not numbered from 0 on.</exception>
+    public static IReadOnlyList<string>? Labels(ConfigKeys keys)
+    {
+        var isClassifier = keys.Has(Architectures) && keys.Root.GetProperty(Architectures) is { ValueKind: JsonValueKind.Array } names
+            && names.EnumerateArray().Any(n => n.ValueKind == JsonValueKind.String && n.GetString()!.EndsWith(Suffix, StringComparison.Ordinal));
+        if (!isClassifier)
+        {
+            return null;
+        }
+
+        if (!keys.Has(IdToLabel))
+        {
+            var count = keys.Has(LabelCount) ? keys.Integer(LabelCount) : 2;
+            return count is > 1 and <= 1 << 16 ? [.. Enumerable.Range(0, count).Select(id => $"LABEL_{id}")] : throw keys.Wrong(LabelCount, $"{count}; 2 to {1 << 16} classes can be told apart");
+        }
+
+        var found = keys.Root.GetProperty(IdToLabel);
+        var labels = new List<string>();
+        while (found.ValueKind == JsonValueKind.Object && found.TryGetProperty(labels.Count.ToString(CultureInfo.InvariantCulture), out var label) && label.ValueKind == JsonValueKind.String)
+        {
+            labels.Add(label.GetString()!);
+        }
+
+        return labels.Count > 0 && labels.Count == found.EnumerateObject().Count() ? labels
+            : throw keys.Wrong(IdToLabel, "not an object of names, numbered from 0 on");
+    }
+}
