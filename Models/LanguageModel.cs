@@ -123,16 +123,18 @@ public abstract class LanguageModel : ITokenModel
 
         using var scope = NewDisposeScope();
         using var grad = enable_grad();
-        using var dropout = Config.Dropout > 0 ? new Dropout(Config.Dropout, dropoutSeed, Device) : null;
         using var updateDropout = _updateDropout.Begin(Config.Tuning?.Lora?.Dropout ?? 0, dropoutSeed, Device);
+        using var dropout = Config.Dropout > 0 || Config.RecurrentDropout > 0 ? new Dropout(Config.Dropout, dropoutSeed, Device) : null;
+        var tape = new Tape();
         Tensor logits_MV, targets_M;
         using (Autocast.Begin(Precision, Device))
         {
-            (logits_MV, targets_M) = Predict(inputs_BT, targets_BT, places_M, new Pass(batch) { Dropout = dropout });
+            (logits_MV, targets_M) = Predict(inputs_BT, targets_BT, places_M, new Pass(batch) { Dropout = dropout, Tape = tape });
         }
 
         var loss = F.cross_entropy(logits_MV.to(float32), targets_M, reduction: nn.Reduction.Sum);
         (loss * lossScale).backward();
+        tape.Backward();
         return loss.item<float>() / places_M.Length;
     }
 

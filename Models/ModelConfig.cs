@@ -30,7 +30,22 @@ public sealed record ModelConfig
     /// <summary>Channels of the residual stream, or of a recurrent state.</summary>
     public required int Width { get; init; }
 
-    /// <summary>Context length in tokens.</summary>
+    /// <summary>Channels of the embedding of a recurrent or feed-forward network; null: as <see cref="Width"/>.</summary>
+    public int? EmbeddingWidth { get; init; }
+
+    /// <summary>Tokens that a prediction of a feed-forward network sees; 0 for others.</summary>
+    public int Window { get; init; }
+
+    /// <summary>A feed-forward network's head sees the embeddings beside the last hidden layer.</summary>
+    public bool DirectConnections { get; init; }
+
+    /// <summary>Dropout of a recurrent network takes the same channels of a sequence at all time steps (Gal and Ghahramani 2016).</summary>
+    public bool VariationalDropout { get; init; }
+
+    /// <summary>Share of the weights between the states of a recurrent network that are 0 in a micro-batch (weight drop; Merity et al. 2018).</summary>
+    public double RecurrentDropout { get; init; }
+
+    /// <summary>Context length in tokens; for a network without a limit, the length of the sequences that it is trained on.</summary>
     public required int Context { get; init; }
 
     /// <summary>Dropout probability in training.</summary>
@@ -77,6 +92,8 @@ public sealed record ModelConfig
         Check(NormEpsilon is > 0 and < 1, $"NormEpsilon is {NormEpsilon}; it must be more than 0 and less than 1.");
         Check(Labels is null || (Labels.Count is > 1 and <= 1 << 16 && Labels.All(l => l.Length > 0) && Labels.Distinct().Count() == Labels.Count),
             $"Labels are {string.Join(", ", Labels?.Take(5).Select(l => $"'{l}'") ?? [])}; there must be 2 to {1 << 16} of them, all different and none empty.");
+        Check(EmbeddingWidth is null or > 0 and <= 1 << 16, $"EmbeddingWidth is {EmbeddingWidth}; it must be in 1..{1 << 16}.");
+        Check(RecurrentDropout is >= 0 and < 1, $"RecurrentDropout is {RecurrentDropout}; it must be at least 0 and less than 1.");
         architecture.Validate(this);
         Tuning?.Validate(this, architecture);
     }

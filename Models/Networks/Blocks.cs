@@ -64,10 +64,23 @@ internal sealed class Dropout(double probability, ulong seed, Device device) : I
     private readonly Generator _generator = new(seed, device);
 
     /// <summary>Zeroes each element with the probability and scales the others up, so that the mean stays.</summary>
-    public Tensor Apply(Tensor x)
+    public Tensor Apply(Tensor x) => Apply(x, probability);
+
+    /// <summary>The same with another probability, and for sequences that lie time first, (T * B, C), with the same channels at all time steps of a sequence.</summary>
+    /// <param name="x">Any shape; two dimensions for sequences.</param>
+    /// <param name="share">The probability.</param>
+    /// <param name="batch">B, for sequences; null for single elements.</param>
+    public Tensor Apply(Tensor x, double share, int? batch = null)
     {
-        var keep = 1 - probability;
-        return x * empty(x.shape, float32, x.device).bernoulli_(keep, _generator).mul_(1 / keep);
+        if (share == 0)
+        {
+            return x;
+        }
+
+        var keep = 1 - share;
+        var shape = x.shape;
+        var mask = empty(batch is { } rows ? [rows, shape[1]] : shape, float32, x.device).bernoulli_(keep, _generator).mul_(1 / keep);
+        return batch is null ? x * mask : (x.view(-1, batch.Value, shape[1]) * mask).view(shape);
     }
 
     public void Dispose() => _generator.Dispose();

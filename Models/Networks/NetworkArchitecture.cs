@@ -7,7 +7,14 @@ namespace LlmPipeline.Models.Networks;
 internal abstract class NetworkArchitecture
 {
     /// <summary>All architectures of networks.</summary>
-    public static IReadOnlyList<NetworkArchitecture> All { get; } = [new GptArchitecture(), new LlamaArchitecture()];
+    public static IReadOnlyList<NetworkArchitecture> All { get; } =
+    [
+        new GptArchitecture(),
+        new LlamaArchitecture(),
+        new RecurrentArchitecture(new Rnn()),
+        new RecurrentArchitecture(new Lstm()),
+        new RecurrentArchitecture(new Gru()),
+    ];
 
     /// <summary><c>model_type</c> in <c>config.json</c>, and <c>model.architecture</c> in a run file.</summary>
     public abstract string Name { get; }

@@ -7,6 +7,9 @@ internal sealed record Pass(int Batch)
     /// <summary>Null outside of training.</summary>
     public Dropout? Dropout { get; init; }
 
+    /// <summary>Takes the parts whose gradient is computed by hand; null where none is computed.</summary>
+    public Tape? Tape { get; init; }
+
     /// <summary>Position of the first of the T ids.</summary>
     public int Start { get; init; }
 

@@ -1,0 +1,112 @@
+using System.Globalization;
+using System.Text.Json.Nodes;
+using TorchSharp;
+
+namespace LlmPipeline.Models.Networks;
+
+/// <summary>Recurrent networks in files: the layers' tensors are named and shaped as torch.nn.RNN, LSTM and GRU have them; the rest is this project's own.</summary>
+internal sealed class RecurrentArchitecture(RecurrentCell cell) : NetworkArchitecture
+{
+    public override string Name => cell.Name;
+
+    public override string Embedding => "embedding.weight";
+
+    public override int? BlockOf(string name)
+        => name.StartsWith($"{Name}.", StringComparison.Ordinal) ? int.Parse(name.AsSpan(name.LastIndexOf('l') + 1), CultureInfo.InvariantCulture) : null;
+
+    public override void Validate(ModelConfig config)
+    {
+        ModelConfig.Check(config.Heads == 0, $"Heads is {config.Heads}; '{Name}' has no attention: leave it 0.");
+        ModelConfig.Check(config.Window == 0 && !config.DirectConnections, $"Window and DirectConnections are of 'feed-forward', not of '{Name}'.");
+    }
+
+    public override IEnumerable<TensorShape> Tensors(ModelConfig config)
+    {
+        long E = config.EmbeddingWidth ?? config.Width, H = config.Width, G = cell.Gates * H;
+        yield return new("embedding.weight", [config.VocabularySize, E]);
+        for (var i = 0; i < config.Layers; i++)
+        {
+            yield return new($"{Name}.weight_ih_l{i}", [G, i == 0 ? E : H]);
+            yield return new($"{Name}.weight_hh_l{i}", [G, H]);
+        }
+
+        if (!config.Tied)
+        {
+            yield return new("lm_head.weight", [config.VocabularySize, H]);
+        }
+        else if (E != H)
+        {
+            yield return new("projection.weight", [E, H]);
+        }
+
+        for (var i = 0; config.Bias && i < config.Layers; i++)
+        {
+            yield return new($"{Name}.bias_ih_l{i}", [G]);
+            yield return new($"{Name}.bias_hh_l{i}", [G]);
+        }
+
+        if (config.Bias)
+        {
+            yield return new("lm_head.bias", [config.VocabularySize]);
+        }
+    }
+
+    // Weights as torch.nn has them: uniform up to 1 / sqrt(width) in layers and head; an embedding is standard normal, or, where
+    // it is the head as well, uniform like a head. Biases are 0 but for what the cell says.
+    public override void Initialize(ModelConfig config, ParameterView view, Span<float> values, ulong seed)
+    {
+        if (view.Name == Embedding && !config.Tied)
+        {
+            ParameterLayout.FillNormal(values, 1, seed);
+        }
+        else if (view.Shape.Count >= 2)
+        {
+            ParameterLayout.FillUniform(values, 1 / Math.Sqrt(view.Name == Embedding ? view.Shape[1] : config.Width), seed);
+        }
+        else if (view.Name.StartsWith($"{Name}.bias_ih_", StringComparison.Ordinal))
+        {
+            cell.InitializeBias(values);
+        }
+    }
+
+    public override LanguageModel Create(ModelConfig config, torch.Device device) => new Recurrent(config, cell, device);
+
+    public override JsonObject WriteConfig(ModelConfig config) => new()
+    {
+        [ConfigKeys.ModelType] = Name,
+        ["vocab_size"] = config.VocabularySize,
+        ["sequence_length"] = config.Context,
+        ["embedding_size"] = config.EmbeddingWidth ?? config.Width,
+        ["hidden_size"] = config.Width,
+        ["num_layers"] = config.Layers,
+        ["dropout"] = config.Dropout,
+        ["variational_dropout"] = config.VariationalDropout,
+        ["recurrent_dropout"] = config.RecurrentDropout,
+        ["tie_word_embeddings"] = config.Tied,
+        ["bias"] = config.Bias,
+        ["bos_token_id"] = config.EndOfTextId,
+        ["eos_token_id"] = config.EndOfTextId,
+        ["torch_dtype"] = "float32",
+    };
+
+    public override ModelConfig ReadConfig(ConfigKeys keys)
+    {
+        var width = keys.Integer("hidden_size");
+        var embedding = keys.Has("embedding_size") ? keys.Integer("embedding_size") : width;
+        return new ModelConfig
+        {
+            Architecture = Name,
+            VocabularySize = keys.Integer("vocab_size"),
+            Context = keys.Integer("sequence_length"),
+            EmbeddingWidth = embedding == width ? null : embedding,
+            Width = width,
+            Layers = keys.Integer("num_layers"),
+            Dropout = keys.Real("dropout", 0),
+            VariationalDropout = keys.Bool("variational_dropout", false),
+            RecurrentDropout = keys.Real("recurrent_dropout", 0),
+            Tied = keys.Bool("tie_word_embeddings", false),
+            Bias = keys.Bool("bias", true),
+            EndOfTextId = keys.Has("eos_token_id") ? keys.Integer("eos_token_id") : 0,
+        };
+    }
+}
