@@ -115,9 +115,10 @@ internal sealed record RecurrentLayer(RecurrentCell Cell, Tensor InputWeight, Te
             Tape.ContinueProduct(InputWeight, input_NG.t(), x_NC);
             if (InputBias is not null)
             {
-                var sum_G = input_NG.sum(0);
+                // 0 alone would be a type of numbers.
+                var sum_G = input_NG.sum(0L);
                 Tape.Continue(InputBias, sum_G);
-                Tape.Continue(HiddenBias!, Cell.KeepsHiddenApart ? hidden_NG.sum(0) : sum_G);
+                Tape.Continue(HiddenBias!, Cell.KeepsHiddenApart ? hidden_NG.sum(0L) : sum_G);
             }
 
             if (x_NC.requires_grad)
