@@ -5,7 +5,7 @@ namespace LlmPipeline.Trainer.Coordinator;
 /// <summary>The networks that a spec can name.</summary>
 internal static class ModelPresets
 {
-    /// <summary>The preset of a spec that names none.</summary>
+    /// <summary>The preset of a spec that names none, nor an architecture.</summary>
     public const string Default = "gpt-tiny";
 
     /// <summary>All presets by name.</summary>
@@ -15,8 +15,16 @@ internal static class ModelPresets
         ["gpt-tiny"] = Gpt(layers: 4, width: 192, heads: 6, context: 128),
         ["gpt-small"] = Gpt(layers: 6, width: 384, heads: 6, context: 256),
         ["gpt2"] = Gpt(layers: 12, width: 768, heads: 12, context: 1024),
+        ["llama-tiny"] = Llama(layers: 4, width: 192, heads: 6, context: 128),
+        ["llama-small"] = Llama(layers: 6, width: 384, heads: 6, context: 256),
     };
+
+    /// <summary>The preset of a spec that names an architecture only.</summary>
+    public static string DefaultOf(string architecture) => architecture == "llama" ? "llama-tiny" : Default;
 
     private static ModelSpec Gpt(int layers, int width, int heads, int context) =>
         new() { Architecture = "gpt2", Layers = layers, Width = width, Heads = heads, Context = context, Dropout = 0, Bias = true };
+
+    private static ModelSpec Llama(int layers, int width, int heads, int context) =>
+        new() { Architecture = "llama", Layers = layers, Heads = heads, KvHeads = 2, Width = width, Context = context, Dropout = 0, Bias = false };
 }

@@ -44,7 +44,7 @@ internal static class SizeDial
         var width = WidthPerHead * size;
         var context = (int)Math.Clamp(PowerOfTwo(WidthPerHead * size), 64, 1024);
         return IsTransformer(architecture)
-            ? new ModelSpec { Architecture = architecture, Layers = size, Width = width, Heads = size, Context = context, Dropout = 0, Bias = true }
+            ? new ModelSpec { Architecture = architecture, Layers = size, Width = width, Heads = size, Context = context, Dropout = 0, Bias = architecture != "llama" }
             : new ModelSpec { Architecture = architecture, Layers = 2, Width = width, Context = context, Dropout = 0, Bias = true };
     }
 

@@ -83,6 +83,10 @@ internal sealed record TrainingSettings
         Width = spec.Model.Width,
         Context = spec.Model.Context,
         Dropout = spec.Model.Dropout,
+        KvHeads = spec.Model.KvHeads,
+        FeedForwardWidth = spec.Model.FeedForwardWidth,
+        RopeTheta = spec.Model.HasRopeTheta ? spec.Model.RopeTheta : 10_000,
+        Tied = !spec.Model.HasTied || spec.Model.Tied,
         Bias = !spec.Model.HasBias || spec.Model.Bias,
         EndOfTextId = endOfTextId,
     };

@@ -50,6 +50,17 @@ internal static class TinyRun
         return spec;
     }
 
+    /// <summary>Networks besides the one of <see cref="Spec"/>, which is a gpt2.</summary>
+    public static Action<RunSpec> OtherModel(string kind) => spec =>
+    {
+        var model = new ModelSpec { Architecture = "llama", Layers = 2, Heads = 4, KvHeads = 2, Width = 16, FeedForwardWidth = 24, Context = 8, Dropout = 0.1, Bias = false, Tied = false };
+        spec.Model = kind switch
+        {
+            "llama" => model,
+            _ => throw new ArgumentException($"There is no model '{kind}'.", nameof(kind)),
+        };
+    };
+
     public static TrainingDataset Dataset() => new("datasets/tiny", new Ids(4000, 1), new Ids(500, 2), Vocabulary, 0, "{}", null);
 
     public static Replica NewReplica(RunSpec spec, int attempt = 1)

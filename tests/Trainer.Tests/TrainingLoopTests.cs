@@ -26,6 +26,22 @@ public sealed class TrainingLoopTests
         Assert.Equal(1, many.Sink.FinishedCount);
     }
 
+    [Theory]
+    [InlineData("llama")]
+    public async Task AnyNumberOfWorkersGivesTheSameCurveForEveryModel(string kind)
+    {
+        using var one = new LoopHarness(TinyRun.Spec(TinyRun.OtherModel(kind)), 1);
+        Assert.Equal([LoopOutcome.Finished], await one.RunAsync());
+        Assert.True(one.Sink.Curve[^1].Loss < one.Sink.Curve[0].Loss);
+        for (var size = 2; size <= 3; size++)
+        {
+            using var many = new LoopHarness(TinyRun.Spec(TinyRun.OtherModel(kind)), size);
+            Assert.All(await many.RunAsync(), outcome => Assert.Equal(LoopOutcome.Finished, outcome));
+            Assert.Equal(one.Sink.Curve, many.Sink.Curve);
+            Assert.All(many.Replicas, replica => Assert.True(SameState(one.Replicas[0], replica)));
+        }
+    }
+
     [Fact]
     public async Task ABrokenStepIsRepeatedWithTheSameResult()
     {

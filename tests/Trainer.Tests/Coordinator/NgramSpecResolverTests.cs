@@ -40,7 +40,7 @@ public sealed class NgramSpecResolverTests
         { "model.ngram.k is 0, but must be above 0", s => s.Model.Ngram = new NgramSpec { K = 0 } },
         { "model.ngram.k is NaN, but must be above 0", s => s.Model.Ngram = new NgramSpec { K = double.NaN } },
         { "model.ngram is set, but model.architecture is gpt2", s => s.Model = new ModelSpec { Ngram = new NgramSpec() } },
-        { "model.architecture is 'lstm', but must be one of: gpt2, ngram", s => s.Model.Architecture = "lstm" },
+        { "model.architecture is 'bert', but must be one of: gpt2, llama", s => s.Model.Architecture = "bert" },
     };
 
     [Theory]

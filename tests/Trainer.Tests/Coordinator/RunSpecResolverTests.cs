@@ -14,10 +14,12 @@ public sealed class RunSpecResolverTests
     [InlineData("gpt-tiny", 4, 192, 6, 128)]
     [InlineData("gpt-small", 6, 384, 6, 256)]
     [InlineData("gpt2", 12, 768, 12, 1024)]
+    [InlineData("llama-tiny", 4, 192, 6, 128)]
+    [InlineData("llama-small", 6, 384, 6, 256)]
     public void PresetsAreThoseOfTheProto(string preset, int layers, int width, int heads, int context)
     {
         var model = Resolve(s => s.Model = new ModelSpec { Preset = preset }).Model;
-        Assert.Equal(("gpt2", layers, width, heads, context), (model.Architecture, model.Layers, model.Width, model.Heads, model.Context));
+        Assert.Equal((preset.StartsWith("llama", StringComparison.Ordinal) ? "llama" : "gpt2", layers, width, heads, context), (model.Architecture, model.Layers, model.Width, model.Heads, model.Context));
         var comment = File.ReadAllText(Path.Combine(RunStatesTests.RepositoryRoot(), "protos/llmpipeline/runs/v1/run_spec.proto"));
         Assert.Contains($"\"{preset}\" (", comment);
     }
@@ -26,7 +28,7 @@ public sealed class RunSpecResolverTests
     public void DefaultsAreThoseOfTheProto()
     {
         var spec = Resolve();
-        Assert.Equal(new ModelSpec { Preset = "gpt-tiny", Architecture = "gpt2", Layers = 4, Heads = 6, Width = 192, Context = 128, Dropout = 0, Bias = true }, spec.Model);
+        Assert.Equal(new ModelSpec { Preset = "gpt-tiny", Architecture = "gpt2", Layers = 4, Heads = 6, Width = 192, Context = 128, Dropout = 0, Bias = true, Tied = true, Objective = "causal" }, spec.Model);
         Assert.Equal(new OptimizerSpec { Kind = "adamw", LearningRate = 1e-3, MinLearningRate = 1e-4, WarmupSteps = 100, Beta1 = 0.9, Beta2 = 0.99, Epsilon = 1e-8, WeightDecay = 0.1, ClipNorm = 1, L2 = 0, ClipValue = 0, Schedule = "cosine" }, spec.Optimizer);
         Assert.Equal(new TrainingSpec { Steps = 1000, BatchSize = 32, MicroBatchSize = 8, ValidationInterval = 250, ValidationSequences = 200, CheckpointInterval = 250, KeepCheckpoints = 2, MaxSeconds = 0, MinWorkers = 1 }, spec.Training);
         Assert.Equal(new EvaluationSpec { Split = "validation", BleuSamples = 64, BleuTokens = 32, NgramOrder = 3, Checkpoint = "best" }, spec.Evaluation);
@@ -54,7 +56,8 @@ public sealed class RunSpecResolverTests
         {
             var spec = Resolve(s => s.Model = new ModelSpec { Preset = preset, Dropout = 0.25 });
             Assert.Equal(0.25, spec.Model.Dropout);
-            Assert.Empty(Unset(spec).Except(["dataset_name", "ngram", "size", .. OtherOptimizersKeys]));
+            string[] llama = spec.Model.Architecture == "llama" ? [] : ["kv_heads", "feed_forward_width", "rope_theta"];
+            Assert.Empty(Unset(spec).Except(["dataset_name", "ngram", "size", .. llama, .. OtherOptimizersKeys]));
             Assert.Equal(spec, RunSpecResolver.Resolve(spec, "another-run"));
             Assert.Equal(spec.ToByteArray(), RunSpecResolver.Resolve(RunSpec.Parser.ParseJson(JsonFormatter.Default.Format(spec)), "another-run").ToByteArray());
         }
@@ -64,12 +67,30 @@ public sealed class RunSpecResolverTests
     [InlineData("gpt2", 2, 2, 128, 2, 128, 32, 1920, 2e-3)]
     [InlineData("gpt2", 6, 6, 384, 6, 512, 32, 12960, 1e-3)]
     [InlineData("gpt2", 12, 12, 768, 12, 1024, 32, 51840, 5.9e-4)]
+    [InlineData("llama", 6, 6, 384, 6, 512, 32, 12960, 1e-3)]
     public void SizeGivesTheRest(string architecture, int size, int layers, int width, int heads, int context, int batch, long steps, double rate)
     {
         var spec = Resolve(s => (s.Size, s.Model) = (size, new ModelSpec { Architecture = architecture }));
         Assert.Equal((layers, width, heads, context), (spec.Model.Layers, spec.Model.Width, spec.Model.Heads, spec.Model.Context));
         Assert.Equal((batch, steps, rate), (spec.Training.BatchSize, spec.Training.Steps, spec.Optimizer.LearningRate));
         Assert.Equal(spec, RunSpecResolver.Resolve(spec, "another-run"));
+    }
+
+    [Fact]
+    public void ALlamaHasDefaultsOfItsOwn()
+    {
+        var tiny = new ModelSpec
+        {
+            Preset = "llama-tiny", Architecture = "llama", Layers = 4, Heads = 6, KvHeads = 2, Width = 192, FeedForwardWidth = 512, Context = 128,
+            Dropout = 0, Bias = false, Tied = true, RopeTheta = 10_000, Objective = "causal",
+        };
+        Assert.Equal(tiny, Resolve(s => s.Model = new ModelSpec { Architecture = "llama" }).Model);
+        Assert.Equal(tiny, Resolve(s => s.Model = new ModelSpec { Preset = "llama-tiny" }).Model);
+        var changed = Resolve(s => s.Model = new ModelSpec { Preset = "llama-tiny", Width = 100, Heads = 2, KvHeads = 1, Tied = false, RopeTheta = 5e5 }).Model;
+        Assert.Equal((288, 1, false, 5e5), (changed.FeedForwardWidth, changed.KvHeads, changed.Tied, changed.RopeTheta));
+        var config = Worker.TrainingSettings.ModelOf(new RunSpec { Model = changed }, 50, 0);
+        Assert.Equal(("llama", 2, 1, 100, 288, false, false, 5e5), (config.Architecture, config.Heads, config.KvHeads, config.Width, config.FeedForwardWidth, config.Tied, config.Bias, config.RopeTheta));
+        config.Validate();
     }
 
     [Fact]
@@ -104,7 +125,18 @@ public sealed class RunSpecResolverTests
         { "size is 0", "from 1 to 64", s => s.Size = 0 },
         { "size is set, and model.preset too", "one of them", s => (s.Size, s.Model) = (4, new ModelSpec { Preset = "gpt-nano" }) },
         { "model.preset is 'gpt-huge'", "gpt-nano, gpt-tiny", s => s.Model = new ModelSpec { Preset = "gpt-huge" } },
-        { "model.architecture is 'llama'", "gpt2", s => s.Model = new ModelSpec { Architecture = "llama" } },
+        { "model.architecture is 'bert'", "gpt2, llama", s => s.Model = new ModelSpec { Architecture = "bert" } },
+        { "model.preset is gpt-small, a gpt2", "Leave one", s => s.Model = new ModelSpec { Preset = "gpt-small", Architecture = "llama" } },
+        { "model.kv_heads is set", "llama only", s => s.Model = new ModelSpec { KvHeads = 2 } },
+        { "model.rope_theta is set", "llama only", s => s.Model = new ModelSpec { RopeTheta = 2 } },
+        { "model.tied is false", "llama", s => s.Model = new ModelSpec { Tied = false } },
+        { "model.kv_heads is 4, but must divide model.heads 6", "3 and 6", s => s.Model = new ModelSpec { Architecture = "llama", KvHeads = 4 } },
+        { "model.kv_heads is 0", "from 1 to 6", s => s.Model = new ModelSpec { Architecture = "llama", KvHeads = 0 } },
+        { "model.heads is 64", "even number", s => s.Model = new ModelSpec { Architecture = "llama", Heads = 64 } },
+        { "model.feed_forward_width is 0", "from 1", s => s.Model = new ModelSpec { Architecture = "llama", FeedForwardWidth = 0 } },
+        { "model.rope_theta is NaN", "from 1", s => s.Model = new ModelSpec { Architecture = "llama", RopeTheta = double.NaN } },
+        { "model.bias is true", "no biases", s => s.Model = new ModelSpec { Architecture = "llama", Bias = true } },
+        { "model.objective is 'span'", "causal", s => s.Model = new ModelSpec { Objective = "span" } },
         { "model.layers is 0", "from 1 to 1024", s => s.Model = new ModelSpec { Layers = 0 } },
         { "model.heads is 5, but must divide model.width 192", "4 and 6", s => s.Model = new ModelSpec { Heads = 5 } },
         { "model.width is -1", "from 1", s => s.Model = new ModelSpec { Width = -1 } },
