@@ -64,14 +64,28 @@ public abstract class LanguageModel : ITokenModel
     public Device Device { get; }
 
     /// <summary>What <see cref="AccumulateGradients"/> computes in. Evaluation and generation are fp32 whatever it is.</summary>
-    public Precision Precision { get; set; }
+    /// <exception cref="NotSupportedException">It cannot be computed in here; the message says why.</exception>
+    public Precision Precision
+    {
+        get;
+        set
+        {
+            if (!Precisions.IsSupported(value, Config.Architecture))
+            {
+                throw new NotSupportedException($"Networks of architecture {Config.Architecture} compute in fp32, not in {Precisions.NameOf(value)}. Take fp32.");
+            }
+
+            Autocast.Require(value, Device);
+            field = value;
+        }
+    }
 
     /// <summary>
     /// Floating-point operations of forward and backward pass per trained token, by the usual estimate (PaLM, appendix B; nanoGPT):
     /// 6 for each parameter of a product, and 12 L H Q T for attention over T positions.
     /// </summary>
     /// <param name="time">T, the length of the sequences.</param>
-    public double FlopsPerToken(int time) => (6.0 * (ParameterCount - LookedUpCount)) + (Config.Heads > 0 ? 12.0 * Config.Layers * Config.Width * time : 0);
+    public double FlopsPerToken(int time) => (6.0 * (ParameterCount - LookedUpCount)) + (Config.Heads > 0 ? 12.0 * Config.Layers * Config.Heads * Config.HeadWidth * time : 0);
 
     /// <summary>Creates a network with fresh weights; the same config and seed give the same bits.</summary>
     /// <exception cref="ArgumentException">The config names sizes that are not possible.</exception>

@@ -18,6 +18,8 @@ internal sealed class GptArchitecture : NetworkArchitecture
 
     public override bool IsEmbedding(string name) => name is "transformer.wte.weight" or "transformer.wpe.weight";
 
+    public override bool TakesAutocast => true;
+
     public override void Validate(ModelConfig config)
     {
         ModelConfig.Check(config.Heads > 0 && config.Width % config.Heads == 0, $"Heads is {config.Heads}; it must be at least 1 and divide Width, which is {config.Width}.");

@@ -16,6 +16,8 @@ internal sealed class LlamaArchitecture : NetworkArchitecture
 
     public override IReadOnlyList<string> AdapterTargets => ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
 
+    public override bool TakesAutocast => true;
+
     public override void Validate(ModelConfig config)
     {
         ModelConfig.Check(config.Heads > 0, $"Heads is {config.Heads}; it must be at least 1.");

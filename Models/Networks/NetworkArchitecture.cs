@@ -46,6 +46,9 @@ internal abstract class NetworkArchitecture
     public static NetworkArchitecture Of(string name) => All.FirstOrDefault(a => a.Name == name)
         ?? throw new ArgumentException($"Architecture '{name}' is unknown; there is {string.Join(", ", All.Select(a => a.Name))}.");
 
+    /// <summary>Autocast to 16 bits leads through all of it: no part reads numbers as fp32 without asking for their type.</summary>
+    public virtual bool TakesAutocast => false;
+
     /// <summary>Throws unless a network of this architecture can be made of these sizes; what holds for all is checked already.</summary>
     /// <exception cref="ArgumentException">A size is not possible; the message names it.</exception>
     public abstract void Validate(ModelConfig config);

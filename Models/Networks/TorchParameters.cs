@@ -111,6 +111,12 @@ internal sealed class TorchParameters : FlatParameters, IDisposable
         }
     }
 
+    public override void ScaleGradients(float factor)
+    {
+        using var noGrad = torch.no_grad();
+        _gradients.mul_(factor);
+    }
+
     public override void DownloadGradients()
     {
         if (_mirrored)

@@ -99,6 +99,9 @@ internal static class Buckets
 
     /// <summary>Losses of a validation.</summary>
     public const int Validation = 2;
+
+    /// <summary>The precision of a run, once.</summary>
+    public const int Precision = 3;
 }
 
 /// <summary>The ring does not work any more: this epoch is over for this worker.</summary>

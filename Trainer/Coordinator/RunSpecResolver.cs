@@ -29,7 +29,7 @@ internal static class RunSpecResolver
         {
             SizeDial.Apply(resolved);
             resolved.Model = ModelSpecResolver.Resolve(resolved.Model ?? new ModelSpec(), hasSize: resolved.HasSize);
-            resolved.Training = TrainingSpecResolver.Resolve(resolved.Training ?? new TrainingSpec());
+            resolved.Training = TrainingSpecResolver.Resolve(resolved.Training ?? new TrainingSpec(), resolved.Model.Architecture);
             resolved.Optimizer = OptimizerSpecResolver.Resolve(resolved.Optimizer ?? new OptimizerSpec(), resolved.Training.Steps);
         }
 

@@ -1,3 +1,4 @@
+using LlmPipeline.Models;
 using LlmPipeline.Runs.V1;
 
 namespace LlmPipeline.Trainer.Coordinator;
@@ -12,7 +13,9 @@ internal static class TrainingSpecResolver
 
     /// <summary>Fills in what is open and checks all of it.</summary>
     /// <exception cref="Grpc.Core.RpcException">INVALID_ARGUMENT with a message that names key, range and remedy.</exception>
-    public static TrainingSpec Resolve(TrainingSpec training)
+    /// <param name="training">As it was sent.</param>
+    /// <param name="architecture">Of the model.</param>
+    public static TrainingSpec Resolve(TrainingSpec training, string architecture)
     {
         training.Steps = training.HasSteps ? training.Steps : 1000;
         SpecCheck.InRange(training.Steps, 1, MaxSteps, "training.steps");
@@ -38,6 +41,10 @@ internal static class TrainingSpecResolver
         var microBatches = training.BatchSize / training.MicroBatchSize;
         SpecCheck.That(training.MinWorkers >= 1 && training.MinWorkers <= microBatches, "training.min_workers",
             $"is {training.MinWorkers}, but must be from 1 to {microBatches}, the micro-batches of a step (training.batch_size {training.BatchSize} / training.micro_batch_size {training.MicroBatchSize}); a smaller micro_batch_size allows more");
+        training.Precision = training.HasPrecision ? training.Precision : Precisions.NameOf(Precision.Fp32);
+        SpecCheck.OneOf(training.Precision, ["auto", .. Precisions.Names], "training.precision");
+        SpecCheck.That(Precisions.Parse(training.Precision) is not { } precision || Precisions.IsSupported(precision, architecture), "training.precision",
+            $"is {training.Precision}, but {architecture} networks compute in fp32; set it to fp32 or auto");
         return training;
     }
 }

@@ -39,6 +39,12 @@ internal sealed record TrainerState
     /// <summary>Its validation loss, in nats per token.</summary>
     public double? BestCheckpointLoss { get; init; }
 
+    /// <summary>What matrix products of training are computed in, by its name in a run file; null before it is decided.</summary>
+    public string? Precision { get; init; }
+
+    /// <summary>The loss scale of a run in fp16; null before its first step, and in other precisions.</summary>
+    public LossScaler? LossScaler { get; init; }
+
     /// <summary>Metrics of the last step (protobuf JSON), so that whoever reports next can report it.</summary>
     public string? LastMetrics { get; init; }
 

@@ -27,7 +27,8 @@ internal sealed partial class TrainingLoop
     private const int LeaveVotes = 1;
     private const int ValidateVotes = 2;
     private const int SecondsOfRank0 = 3; // two slots
-    private const int FirstLoss = 5;
+    private const int OverflowVotes = 5;
+    private const int FirstLoss = 6;
     private const int FirstStep = 5; // of the entry bucket: two slots a rank
 
     private readonly Replica _replica;
@@ -86,6 +87,7 @@ internal sealed partial class TrainingLoop
     {
         _metrics.EpochStarted(_place.Size);
         var votes = Enter();
+        SettlePrecision();
         if (_place.Rank == 0)
         {
             foreach (var metrics in _replica.History.Count > 0 ? _replica.History : LastMetrics())
@@ -182,6 +184,44 @@ internal sealed partial class TrainingLoop
         return votes;
     }
 
+    /// <summary>
+    /// Lets the model compute in the precision of the run: the spec's, or, with <c>auto</c>, the one that rank 0 found faster
+    /// before the first step. It lies in the state from then on, for later epochs and for those who copy or resume.
+    /// </summary>
+    private void SettlePrecision()
+    {
+        var precision = _settings.Precision ?? (State.Precision is { } decided ? Precisions.Parse(decided) : State.Step > 0 ? Precision.Fp32 : null);
+        if (precision is null)
+        {
+            var buffer = new ExchangeBuffer(0, 1);
+            if (_place.Rank == 0)
+            {
+                var trial = PrecisionTrial.Run(_replica.Model, _data, _settings);
+                LogPrecision(_logger, State.Run, Precisions.NameOf(trial.Chosen), trial.Reason);
+                buffer.AddCount(0, (int)trial.Chosen);
+            }
+
+            Exchange(State.Step, Buckets.Precision, buffer);
+            precision = (Precision)buffer.Count(0);
+            _clock = Stopwatch.GetTimestamp();
+        }
+
+        try
+        {
+            _replica.Model.Precision = precision.Value;
+        }
+        catch (NotSupportedException exception)
+        {
+            throw new FatalTrainingException(ErrorReasons.InvalidSpec, $"training.precision: {exception.Message}", exception);
+        }
+
+        _replica.State = State with
+        {
+            Precision = Precisions.NameOf(precision.Value),
+            LossScaler = State.LossScaler ?? (precision == Precision.Fp16 ? new LossScaler() : null),
+        };
+    }
+
     private Votes Meet(long round, out long[] steps)
     {
         _entry.Clear(gradients: true);
@@ -199,15 +239,39 @@ internal sealed partial class TrainingLoop
 
     private (Votes Votes, StepMetrics Metrics) Step()
     {
+        while (true)
+        {
+            if (TryStep(State.LossScaler) is { } done)
+            {
+                return done;
+            }
+
+            // The same step again, on all workers.
+            var scaler = State.LossScaler!.After(overflow: true);
+            _replica.State = State with { LossScaler = scaler };
+            LogOverflow(_logger, State.Run, State.Step + 1, scaler.Scale);
+            if (scaler.Scale < LossScaler.SmallestScale)
+            {
+                throw new FatalTrainingException(ErrorReasons.LossNotFinite,
+                    $"Step {State.Step + 1}: loss or gradient are not finite, whatever the loss is scaled by. Lower optimizer.learning_rate, or set training.precision to bf16 or fp32, and resume from an earlier checkpoint.");
+            }
+        }
+    }
+
+    /// <param name="scaler">Scales the loss; null without.</param>
+    /// <returns>Null when a scaled gradient overflowed, on whichever worker; nothing has changed then.</returns>
+    private (Votes Votes, StepMetrics Metrics)? TryStep(LossScaler? scaler)
+    {
         var step = State.Step + 1;
         var times = new StepTimes { Start = DateTimeOffset.UtcNow };
         var parameters = _replica.Model.Parameters;
         var (begin, end) = _settings.MicroBatchesOf(_place.Rank, _place.Size);
         var lossScale = 1f / _settings.TokensPerStep;
+        var overflow = false;
         var limit = FixedPoint.LimitFor(_settings.MicroBatches);
         _gradients.Clear(gradients: begin == end);
         var mark = Stopwatch.GetTimestamp();
-        for (var microBatch = begin; microBatch < end; microBatch++)
+        for (var microBatch = begin; microBatch < end && !overflow; microBatch++)
         {
             if (_place.Ring is GrpcRingTransport { IsBroken: true } broken)
             {
@@ -217,15 +281,21 @@ internal sealed partial class TrainingLoop
             _data.ReadMicroBatch(step, microBatch);
             times.Data += Lap(ref mark);
             var loss = _replica.Model.AccumulateGradients(
-                _data.Inputs, _data.Targets, _data.Rows, lossScale, Seeds.Derive(_settings.Seed, "dropout", step, microBatch));
+                _data.Inputs, _data.Targets, _data.Rows, (float)(lossScale * (scaler?.Scale ?? 1)), Seeds.Derive(_settings.Seed, "dropout", step, microBatch));
+            if (scaler is not null)
+            {
+                parameters.ScaleGradients((float)(1 / scaler.Scale));
+            }
+
             parameters.DownloadGradients();
-            if (!float.IsFinite(loss) || !_gradients.Add(parameters.Gradients, microBatch == begin, limit))
+            overflow = !float.IsFinite(loss) || !_gradients.Add(parameters.Gradients, microBatch == begin, limit);
+            if (overflow && scaler is null)
             {
                 throw new FatalTrainingException(ErrorReasons.LossNotFinite,
                     $"Step {step}, micro-batch {microBatch}: the {(float.IsFinite(loss) ? "gradient is not finite or beyond" : "loss is not finite and the gradient may be beyond")} {limit}. Lower optimizer.learning_rate or set optimizer.clip_norm, and resume from an earlier checkpoint.");
             }
 
-            if (!_onHost)
+            if (!_onHost || overflow)
             {
                 parameters.ZeroGradients();
             }
@@ -235,6 +305,7 @@ internal sealed partial class TrainingLoop
         }
 
         AddVotes(_gradients, validate: true);
+        _gradients.AddCount(OverflowVotes, overflow ? 1 : 0);
         if (_place.Rank == 0)
         {
             _gradients.Set(SecondsOfRank0, _secondsBefore + Stopwatch.GetElapsedTime(_clock).TotalSeconds);
@@ -243,6 +314,10 @@ internal sealed partial class TrainingLoop
         var bytesBefore = _allReduce?.TransferredBytes ?? 0;
         Exchange(step, Buckets.Gradients, _gradients);
         times.Exchange = Lap(ref mark);
+        if (_gradients.Count(OverflowVotes) > 0)
+        {
+            return null;
+        }
 
         var seconds = _gradients.Double(SecondsOfRank0);
         var lossSum = 0.0;
@@ -254,7 +329,7 @@ internal sealed partial class TrainingLoop
         var meanLoss = lossSum / _settings.MicroBatches;
         var norm = GradientNorm.Compute(_gradients.Gradients);
         var rate = _settings.Schedule.At(step, seconds);
-        var next = State with { Step = step, TokenCount = State.TokenCount + _settings.TokensPerStep, TrainSeconds = seconds };
+        var next = State with { Step = step, TokenCount = State.TokenCount + _settings.TokensPerStep, TrainSeconds = seconds, LossScaler = scaler?.After(overflow: false) };
         _replica.Update(rate, GradientNorm.ClipFactor(norm, _settings.ClipNorm), _gradients.Gradients, next);
         times.Optimizer = Lap(ref mark);
 
@@ -401,6 +476,12 @@ internal sealed partial class TrainingLoop
         mark = now;
         return lap;
     }
+
+    [LoggerMessage(2502, LogLevel.Information, "{Run}: a gradient of step {Step} overflowed; it is taken again with the loss scaled by {Scale}.")]
+    private static partial void LogOverflow(ILogger logger, string run, long step, double scale);
+
+    [LoggerMessage(2501, LogLevel.Information, "{Run} trains in {Precision}: {Reason}.")]
+    private static partial void LogPrecision(ILogger logger, string run, string precision, string reason);
 
     private readonly record struct Votes(bool Stop, bool Leave, bool Validate);
 

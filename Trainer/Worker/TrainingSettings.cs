@@ -31,6 +31,9 @@ internal sealed record TrainingSettings
     /// <summary>0 sets no limit.</summary>
     public required double MaxSeconds { get; init; }
 
+    /// <summary>What matrix products are computed in; null for what a trial finds faster.</summary>
+    public required Precision? Precision { get; init; }
+
     /// <summary>0 switches clipping off.</summary>
     public required double ClipNorm { get; init; }
 
@@ -68,6 +71,7 @@ internal sealed record TrainingSettings
             CheckpointInterval = Math.Max(1, training.CheckpointInterval),
             KeepCheckpoints = Math.Max(1, training.KeepCheckpoints),
             MaxSeconds = training.MaxSeconds,
+            Precision = training.Precision == "auto" ? null : Precisions.Parse(training.Precision) ?? Models.Precision.Fp32,
             ClipNorm = optimizer!.ClipNorm,
             Schedule = LearningRateSchedule.Of(spec),
         };

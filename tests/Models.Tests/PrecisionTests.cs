@@ -10,11 +10,13 @@ public sealed class PrecisionTests
 
     private static int[] Targets => Ids[1..];
 
-    [Fact]
-    public void Bf16GradientsPointWhereFp32GradientsDo()
+    [Theory]
+    [InlineData("gpt2")]
+    [InlineData("llama")]
+    public void Bf16GradientsPointWhereFp32GradientsDo(string architecture)
     {
         Assert.SkipUnless(OperatingSystem.IsLinux(), "Autocast is Linux's.");
-        using var model = TestModels.Create();
+        using var model = TestModels.Create(architecture == "gpt2" ? TestModels.Tiny : TestModels.TinyLlama);
         var exact = TestModels.GradientsOf(model, Inputs, Targets, 4);
         var loss = model.AccumulateGradients(Inputs, Targets, 4, 0, 0);
         model.Precision = Precision.Bf16;

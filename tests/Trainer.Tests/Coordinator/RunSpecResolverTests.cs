@@ -30,7 +30,7 @@ public sealed class RunSpecResolverTests
         var spec = Resolve();
         Assert.Equal(new ModelSpec { Preset = "gpt-tiny", Architecture = "gpt2", Layers = 4, Heads = 6, Width = 192, Context = 128, Dropout = 0, Bias = true, Tied = true, Objective = "causal" }, spec.Model);
         Assert.Equal(new OptimizerSpec { Kind = "adamw", LearningRate = 1e-3, MinLearningRate = 1e-4, WarmupSteps = 100, Beta1 = 0.9, Beta2 = 0.99, Epsilon = 1e-8, WeightDecay = 0.1, ClipNorm = 1, L2 = 0, ClipValue = 0, Schedule = "cosine" }, spec.Optimizer);
-        Assert.Equal(new TrainingSpec { Steps = 1000, BatchSize = 32, MicroBatchSize = 8, ValidationInterval = 250, ValidationSequences = 200, CheckpointInterval = 250, KeepCheckpoints = 2, MaxSeconds = 0, MinWorkers = 1 }, spec.Training);
+        Assert.Equal(new TrainingSpec { Steps = 1000, BatchSize = 32, MicroBatchSize = 8, ValidationInterval = 250, ValidationSequences = 200, CheckpointInterval = 250, KeepCheckpoints = 2, MaxSeconds = 0, MinWorkers = 1, Precision = "fp32" }, spec.Training);
         Assert.Equal(new EvaluationSpec { Split = "validation", BleuSamples = 64, BleuTokens = 32, NgramOrder = 3, Checkpoint = "best" }, spec.Evaluation);
         Assert.Equal(new PublishSpec { ModelId = "some-run", MaxLoss = 0 }, spec.Publish);
         Assert.Equal(1, spec.Seed);
@@ -164,6 +164,7 @@ public sealed class RunSpecResolverTests
         { "training.keep_checkpoints is 0", "from 1", s => s.Training = new TrainingSpec { KeepCheckpoints = 0 } },
         { "training.max_seconds is -1", "0 sets no limit", s => s.Training = new TrainingSpec { MaxSeconds = -1 } },
         { "training.min_workers is 5, but must be from 1 to 4", "micro_batch_size", s => s.Training = new TrainingSpec { MinWorkers = 5 } },
+        { "training.precision is 'fp8'", "auto, fp32, bf16, fp16", s => s.Training = new TrainingSpec { Precision = "fp8" } },
         { "evaluation.split is 'dev'", "validation, test, train", s => s.Evaluation = new EvaluationSpec { Split = "dev" } },
         { "evaluation.bleu_samples is -1", "leaves BLEU out", s => s.Evaluation = new EvaluationSpec { BleuSamples = -1 } },
         { "evaluation.bleu_tokens is 0", "from 1", s => s.Evaluation = new EvaluationSpec { BleuTokens = 0 } },
