@@ -82,10 +82,19 @@ public abstract class LanguageModel : ITokenModel
 
     /// <summary>
     /// Floating-point operations of forward and backward pass per trained token, by the usual estimate (PaLM, appendix B; nanoGPT):
-    /// 6 for each parameter of a product, and 12 L H Q T for attention over T positions.
+    /// 6 for each parameter that is multiplied with (4 for a frozen one), and 12 L H Q T for attention over T positions.
     /// </summary>
     /// <param name="time">T, the length of the sequences.</param>
-    public double FlopsPerToken(int time) => (6.0 * (ParameterCount - LookedUpCount)) + (Config.Heads > 0 ? 12.0 * Config.Layers * Config.Heads * Config.HeadWidth * time : 0);
+    public double FlopsPerToken(int time)
+    {
+        var architecture = NetworkArchitecture.Of(Config.Architecture);
+        var attention = Config.Heads > 0 ? 12.0 * Config.Layers * Config.Heads * Config.HeadWidth * time : 0;
+        return attention + (6.0 * Multiplied(Parameters.Views)) + (4.0 * Multiplied(Parameters.FrozenViews));
+
+        // Rows of tables are only taken.
+        long Multiplied(IEnumerable<ParameterView> views) =>
+            views.Where(v => !architecture.IsEmbedding(v.Name) || (Config.Tied && Config.Classes == 0 && v.Name == architecture.Embedding)).Sum(v => (long)v.Length);
+    }
 
     /// <summary>Creates a network with fresh weights; the same config and seed give the same bits.</summary>
     /// <exception cref="ArgumentException">The config names sizes that are not possible.</exception>
@@ -254,9 +263,6 @@ public abstract class LanguageModel : ITokenModel
 
     /// <summary>Number of blocks between the embedding and the final norm.</summary>
     private protected abstract int BlockCount { get; }
-
-    /// <summary>Parameters of tables that rows are taken from, and that no product multiplies with.</summary>
-    private protected virtual long LookedUpCount => Config.Tied ? 0 : _parameters.Find(NetworkArchitecture.Of(Config.Architecture).Embedding)?.numel() ?? 0;
 
     /// <summary>(N, C) for (N) ids.</summary>
     private protected abstract Tensor Embed(Tensor ids_N, Pass pass);

@@ -31,8 +31,6 @@ internal sealed class Gpt : LanguageModel
 
     private protected override int BlockCount => _blocks.Length;
 
-    private protected override long LookedUpCount => base.LookedUpCount + _wpe.numel();
-
     private protected override Tensor Embed(Tensor ids_N, Pass pass)
     {
         var time = ids_N.shape[0] / pass.Batch;
