@@ -14,8 +14,8 @@ namespace LlmPipeline.Models;
 public sealed record ModelDescription(string Architecture, int VocabularySize, int Context, long ParameterCount, IReadOnlyList<string> Files);
 
 /// <summary>
-/// Model directories in the Hugging Face layout: <c>config.json</c>, <c>model.safetensors</c>, <c>tokenizer.json</c>,
-/// <c>generation_config.json</c>. An n-gram model has <c>ngrams.bin</c> instead of weights.
+/// Model directories in the Hugging Face layout: <c>config.json</c>, <c>model.safetensors</c> (or shards with
+/// <c>model.safetensors.index.json</c>), <c>tokenizer.json</c>, <c>generation_config.json</c>. An n-gram model has <c>ngrams.bin</c> instead of weights.
 /// </summary>
 /// <remarks>
 /// A network without biases is written with biases of 0 and <c>"bias": false</c> in <c>config.json</c>: any GPT-2 loads and
@@ -27,7 +27,7 @@ public static class ModelDirectory
     public const string ConfigFile = "config.json";
 
     /// <summary>File with the weights of a network.</summary>
-    public const string WeightsFile = "model.safetensors";
+    public const string WeightsFile = WeightFiles.SingleFile;
 
     /// <summary>File with the counts of an n-gram model.</summary>
     public const string NgramsFile = "ngrams.bin";
@@ -39,21 +39,33 @@ public static class ModelDirectory
     public const string GenerationConfigFile = "generation_config.json";
 
     /// <summary>
-    /// Writes the four files through a directory writer, and those of an adapter beside them where the network has low-rank updates;
+    /// Writes the files through a directory writer, and those of an adapter beside them where the network has low-rank updates;
     /// the caller may add files and commits.
     /// </summary>
-    public static async Task WriteAsync(DirectoryWriter directory, ITokenModel model, string tokenizerJson, CancellationToken cancellationToken = default)
+    /// <param name="directory">Where to.</param>
+    /// <param name="model">The model.</param>
+    /// <param name="tokenizerJson">Its tokenizer's file.</param>
+    /// <param name="maxShardBytes">Weights of more bytes are written in several files, as transformers does.</param>
+    /// <param name="cancellationToken">Ends the writing.</param>
+    public static async Task WriteAsync(
+        DirectoryWriter directory, ITokenModel model, string tokenizerJson, long maxShardBytes = WeightFiles.MaxShardBytes, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(directory);
         ArgumentNullException.ThrowIfNull(model);
-        var (config, file, write) = model switch
+        switch (model)
         {
-            LanguageModel network => (WriteConfig(network.Config), WeightsFile, (Func<Stream, CancellationToken, Task>)((stream, token) => NetworkWeights.WriteAsync(stream, network, token))),
-            NgramTokenModel ngrams => (NgramConfigJson.Write(ngrams), NgramsFile, (stream, token) => Task.Run(() => ngrams.Ngrams.Counts.Write(stream, token), token)),
-            _ => throw new ArgumentException($"{model.GetType().Name} has no file format.", nameof(model)),
-        };
-        await directory.WriteTextAsync(ConfigFile, config, cancellationToken).ConfigureAwait(false);
-        await directory.WriteAsync(file, write, cancellationToken).ConfigureAwait(false);
+            case LanguageModel network:
+                await directory.WriteTextAsync(ConfigFile, WriteConfig(network.Config), cancellationToken).ConfigureAwait(false);
+                await WeightFiles.WriteAsync(directory, NetworkWeights.Entries(network), maxShardBytes, cancellationToken).ConfigureAwait(false);
+                break;
+            case NgramTokenModel ngrams:
+                await directory.WriteTextAsync(ConfigFile, NgramConfigJson.Write(ngrams), cancellationToken).ConfigureAwait(false);
+                await directory.WriteAsync(NgramsFile, (stream, token) => Task.Run(() => ngrams.Ngrams.Counts.Write(stream, token), token), cancellationToken).ConfigureAwait(false);
+                break;
+            default:
+                throw new ArgumentException($"{model.GetType().Name} has no file format.", nameof(model));
+        }
+
         await directory.WriteTextAsync(TokenizerFile, tokenizerJson, cancellationToken).ConfigureAwait(false);
         await directory.WriteTextAsync(GenerationConfigFile, GenerationConfig(model), cancellationToken).ConfigureAwait(false);
         if (model is LanguageModel { Config.Tuning.Lora: not null } adapted)
@@ -77,7 +89,7 @@ public static class ModelDirectory
     public static LanguageModel LoadNetwork(string folder, torch.Device device)
     {
         var config = ReadConfig(folder);
-        using var weights = NetworkWeights.Open(Existing(folder, WeightsFile), config);
+        using var weights = NetworkWeights.Open(folder, config);
         var model = NetworkArchitecture.Of(config.Architecture).Create(config, device);
         try
         {
@@ -101,7 +113,7 @@ public static class ModelDirectory
     public static void LoadWeights(string folder, LanguageModel model)
     {
         ArgumentNullException.ThrowIfNull(model);
-        using var weights = NetworkWeights.Open(Existing(folder, WeightsFile), model.Config);
+        using var weights = NetworkWeights.Open(folder, model.Config);
         NetworkWeights.Read(weights, model);
         if (model.Config.Tuning?.Lora is not null)
         {
@@ -134,8 +146,8 @@ public static class ModelDirectory
         }
 
         var config = ReadConfig(keys);
-        return new ModelDescription(config.Architecture, config.VocabularySize, config.Context, CountParameters(folder, config),
-            [ConfigFile, WeightsFile, TokenizerFile, GenerationConfigFile, .. AdapterFiles.Exist(folder) ? [AdapterFiles.ConfigFile, AdapterFiles.WeightsFile] : Array.Empty<string>()]);
+        return new ModelDescription(config.Architecture, config.VocabularySize, config.Context, NetworkWeights.CountParameters(folder, config),
+            [ConfigFile, .. WeightFiles.NamesIn(folder), TokenizerFile, GenerationConfigFile, .. AdapterFiles.Exist(folder) ? [AdapterFiles.ConfigFile, AdapterFiles.WeightsFile] : Array.Empty<string>()]);
     }
 
     private static string WriteConfig(ModelConfig config)
@@ -167,15 +179,6 @@ public static class ModelDirectory
 
     private static ConfigKeys Config(string folder) => ConfigKeys.Read(Existing(folder, ConfigFile));
 
-    /// <summary>Elements of all tensors; biases of 0 that are there for other readers only do not count.</summary>
-    private static long CountParameters(string folder, ModelConfig config)
-    {
-        using var weights = SafetensorsFile.Open(Existing(folder, WeightsFile));
-        return weights.Tensors
-            .Where(t => config.Bias || !t.Key.EndsWith(".bias", StringComparison.Ordinal))
-            .Sum(t => t.Value.Shape.Aggregate(1L, (product, size) => product * size));
-    }
-
     private static string GenerationConfig(ITokenModel model) => new JsonObject
     {
         ["_from_model_config"] = true,
@@ -191,6 +194,6 @@ public static class ModelDirectory
     private static string Existing(string folder, string file)
     {
         var path = Path.Combine(folder, file);
-        return File.Exists(path) ? path : throw new InvalidDataException($"'{path}' is missing: a model directory has {ConfigFile} and {WeightsFile}, in one file, or {NgramsFile}.");
+        return File.Exists(path) ? path : throw new InvalidDataException($"'{path}' is missing: a model directory has {ConfigFile}, and {WeightsFile} (in one file, or in shards with an index) or {NgramsFile}.");
     }
 }

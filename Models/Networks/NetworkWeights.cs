@@ -1,36 +1,35 @@
 namespace LlmPipeline.Models.Networks;
 
-/// <summary><c>model.safetensors</c> of a network.</summary>
+/// <summary>The weights of a network in files.</summary>
 internal static class NetworkWeights
 {
-    /// <summary>Writes the weights with the names that transformers has; a tied head is left out, as there. Low-rank updates are not among them.</summary>
-    public static Task WriteAsync(Stream stream, LanguageModel model, CancellationToken cancellationToken)
+    /// <summary>The tensors to write, with the names that transformers has; a tied head is left out, as there. Low-rank updates are not among them.</summary>
+    public static IReadOnlyList<SafetensorsEntry> Entries(LanguageModel model)
     {
         var names = model.Parameters.Views.Concat(model.Parameters.FrozenViews).Select(v => v.Name).ToHashSet();
-        SafetensorsEntry[] entries =
+        return
         [
             .. ParameterLayout.TensorsOf(model.Config).Select(t => new SafetensorsEntry(t.Name, t.Shape, names.Contains(t.Name)
                 ? (offset, destination) => model.Parameters.ValuesOf(t.Name).Slice((int)offset, destination.Length).CopyTo(destination)
                 : (_, destination) => destination.Clear())),
         ];
-        return Safetensors.WriteAsync(stream, entries, new Dictionary<string, string> { ["format"] = "pt" }, cancellationToken);
     }
 
     /// <summary>
     /// Opens weights that any implementation wrote for the same config: with or without <see cref="NetworkArchitecture.Prefix"/> before the names,
     /// with or without the tied head, what the architecture ignores passed over.
     /// </summary>
-    /// <exception cref="InvalidDataException">Tensors are missing, unknown or of another shape; the message names them.</exception>
-    public static SafetensorsFile Open(string path, ModelConfig config)
+    /// <exception cref="InvalidDataException">Files or tensors are missing, unknown or of another shape; the message names them.</exception>
+    public static WeightFiles Open(string folder, ModelConfig config)
     {
-        var file = SafetensorsFile.Open(path);
+        var file = WeightFiles.Open(folder);
         try
         {
-            CheckNames(path, file, config);
+            CheckNames(file, config);
             var architecture = NetworkArchitecture.Of(config.Architecture);
             if (config.Tied)
             {
-                CheckTied(path, file, architecture.Head, NameIn(file, architecture, architecture.Embedding));
+                CheckTied(file, architecture.Head, NameIn(file, architecture, architecture.Embedding));
             }
 
             return file;
@@ -42,8 +41,18 @@ internal static class NetworkWeights
         }
     }
 
-    /// <summary>Fills a model from a file that <see cref="Open"/> has checked against its config.</summary>
-    public static void Read(SafetensorsFile file, LanguageModel model)
+    /// <summary>Number of elements of the network that is stored in a folder; what is there for other readers only does not count.</summary>
+    public static long CountParameters(string folder, ModelConfig config)
+    {
+        using var file = WeightFiles.Open(folder);
+        var architecture = NetworkArchitecture.Of(config.Architecture);
+        return file.Tensors
+            .Where(t => (config.Bias || !t.Key.EndsWith(".bias", StringComparison.Ordinal)) && !(config.Tied && t.Key == architecture.Head) && !architecture.IsIgnored(t.Key))
+            .Sum(t => t.Value.Shape.Aggregate(1L, (product, size) => product * size));
+    }
+
+    /// <summary>Fills a model from files that <see cref="Open"/> has checked against its config.</summary>
+    public static void Read(WeightFiles file, LanguageModel model)
     {
         var architecture = NetworkArchitecture.Of(model.Config.Architecture);
         foreach (var (name, _, _) in ParameterLayout.TensorsOf(model.Config).Where(t => model.Config.Bias || !t.IsBias))
@@ -55,10 +64,10 @@ internal static class NetworkWeights
         model.Parameters.UploadFrozenValues();
     }
 
-    private static string NameIn(SafetensorsFile file, NetworkArchitecture architecture, string name)
+    private static string NameIn(WeightFiles file, NetworkArchitecture architecture, string name)
         => !file.Tensors.ContainsKey(architecture.Embedding) && name.StartsWith(architecture.Prefix, StringComparison.Ordinal) ? name[architecture.Prefix.Length..] : name;
 
-    private static void CheckNames(string path, SafetensorsFile file, ModelConfig config)
+    private static void CheckNames(WeightFiles file, ModelConfig config)
     {
         var problems = new List<string>();
         var architecture = NetworkArchitecture.Of(config.Architecture);
@@ -94,11 +103,11 @@ internal static class NetworkWeights
         if (problems.Count > 0)
         {
             var more = problems.Count > 5 ? $"; and {problems.Count - 5} more" : "";
-            throw new InvalidDataException($"'{path}' does not fit its {ModelDirectory.ConfigFile}: {string.Join("; ", problems.Take(5))}{more}.");
+            throw new InvalidDataException($"'{file.Path}' does not fit its {ModelDirectory.ConfigFile}: {string.Join("; ", problems.Take(5))}{more}.");
         }
     }
 
-    private static bool IsZero(SafetensorsFile file, string key, long length)
+    private static bool IsZero(WeightFiles file, string key, long length)
     {
         var values = new float[length];
         file.Read(key, values);
@@ -106,7 +115,7 @@ internal static class NetworkWeights
     }
 
     // Some writers store the tied head as well; one that differs belongs to a network that this is not.
-    private static void CheckTied(string path, SafetensorsFile file, string headName, string embedding)
+    private static void CheckTied(WeightFiles file, string headName, string embedding)
     {
         if (!file.Tensors.TryGetValue(headName, out var head))
         {
@@ -125,7 +134,7 @@ internal static class NetworkWeights
 
         if (!same)
         {
-            throw new InvalidDataException($"'{path}': '{headName}' differs from '{embedding}'; the head of this network is its embedding.");
+            throw new InvalidDataException($"'{file.Path}': '{headName}' differs from '{embedding}'; the head of this network is its embedding.");
         }
     }
 }

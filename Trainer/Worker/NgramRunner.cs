@@ -108,7 +108,7 @@ internal sealed class NgramRunner(IBlobStore store, IProgressSink progress, Trai
         activity?.SetTag("checkpoint", name);
         await store.DeleteDirectoryAsync(name, cancellationToken);
         var directory = store.CreateDirectory(name);
-        await ModelDirectory.WriteAsync(directory, model, dataset.TokenizerJson, cancellationToken);
+        await ModelDirectory.WriteAsync(directory, model, dataset.TokenizerJson, cancellationToken: cancellationToken);
         await directory.CommitAsync(properties, cancellationToken: cancellationToken);
         metrics.CheckpointWritten(Stopwatch.GetElapsedTime(start));
         return name;

@@ -74,7 +74,7 @@ public sealed class ModelDirectoryTests : IDisposable
     {
         using var model = TestModels.Create();
         var folder = await WriteAsync(model);
-        var tensors = TensorsOf(model);
+        var tensors = ForeignWeights.Of(model);
         if (head)
         {
             tensors["lm_head.weight"] = tensors["transformer.wte.weight"];
@@ -87,7 +87,7 @@ public sealed class ModelDirectoryTests : IDisposable
             tensors = tensors.ToDictionary(t => t.Key.Replace("transformer.", "", StringComparison.Ordinal), t => t.Value);
         }
 
-        WriteFile(folder, tensors, dataType);
+        ForeignWeights.Write(folder, tensors, dataType);
         using var loaded = ModelDirectory.LoadNetwork(folder, torch.CPU);
         var tolerance = dataType switch { "F16" => 1e-3, "BF16" => 1e-2, _ => 0 };
         for (var i = 0; i < model.Parameters.Length; i++)
@@ -104,9 +104,9 @@ public sealed class ModelDirectoryTests : IDisposable
 
         string ErrorAfter(Action<Dictionary<string, (long[] Shape, float[] Values)>> change, string dataType = "F32")
         {
-            var tensors = TensorsOf(model);
+            var tensors = ForeignWeights.Of(model);
             change(tensors);
-            WriteFile(folder, tensors, dataType);
+            ForeignWeights.Write(folder, tensors, dataType);
             return Assert.Throws<InvalidDataException>(() => ModelDirectory.LoadNetwork(folder, torch.CPU)).Message;
         }
 
@@ -119,9 +119,75 @@ public sealed class ModelDirectoryTests : IDisposable
         Assert.Contains("and 23 more", ErrorAfter(t => t.Clear()), StringComparison.Ordinal);
 
         // Not written as a network without biases, but said to be one.
-        WriteFile(folder, TensorsOf(model), "F32");
+        ForeignWeights.Write(folder, ForeignWeights.Of(model), "F32");
         EditConfig(folder, config => config["bias"] = false);
         Assert.Contains("is not 0, though config.json says \"bias\": false", Assert.Throws<InvalidDataException>(() => ModelDirectory.LoadNetwork(folder, torch.CPU)).Message, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData(true, 0, 0.25)]
+    [InlineData(false, 6, 0)]
+    public async Task AWrittenLlamaLoadsBitForBit(bool tied, int headSize, double dropout)
+    {
+        using var model = TestModels.Create(TestModels.TinyLlama with { Tied = tied, HeadSize = headSize, Dropout = dropout, RopeTheta = 5e5, NormEpsilon = 1e-6 });
+        var folder = await WriteAsync(model);
+        using var loaded = ModelDirectory.LoadNetwork(folder, torch.CPU);
+        Assert.Equal(model.Config, loaded.Config);
+        Assert.True(model.Parameters.Values.SequenceEqual(loaded.Parameters.Values));
+        using var file = SafetensorsFile.Open(Path.Combine(folder, "model.safetensors"));
+        Assert.Equal(!tied, file.Tensors.ContainsKey("lm_head.weight"));
+        Assert.Equal([headSize == 0 ? 8 : 12, 16], file.Tensors["model.layers.1.self_attn.k_proj.weight"].Shape);
+        Assert.Equal([24, 16], file.Tensors["model.layers.1.mlp.gate_proj.weight"].Shape);
+
+        // A tied head that is stored as well does not count twice.
+        if (tied)
+        {
+            var tensors = ForeignWeights.Of(model);
+            tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"];
+            ForeignWeights.Write(folder, tensors);
+            Assert.Equal(model.Parameters.ParameterCount, ModelDirectory.Describe(folder).ParameterCount);
+            ModelDirectory.LoadNetwork(folder, torch.CPU).Dispose();
+        }
+    }
+
+    [Theory]
+    [InlineData("hidden_act", "\"gelu\"", "'gelu'; silu")]
+    [InlineData("attention_bias", "true", "does not compute")]
+    [InlineData("mlp_bias", "true", "does not compute")]
+    [InlineData("rope_scaling", "{\"type\":\"linear\",\"factor\":2}", "'linear'")]
+    [InlineData("rope_scaling", "{\"rope_type\":\"llama3\",\"factor\":8}", "'llama3'")]
+    [InlineData("rope_parameters", "{\"rope_type\":\"yarn\"}", "'yarn'")]
+    [InlineData("rope_scaling", "4", "not an object")]
+    [InlineData("rope_theta", "0", "RopeTheta is 0")]
+    [InlineData("num_key_value_heads", "3", "KvHeads is 3")]
+    [InlineData("head_dim", "5", "even number")]
+    [InlineData("hidden_size", "null", "hidden_size is missing")]
+    [InlineData("tie_word_embeddings", "true", "'lm_head.weight' differs from 'model.embed_tokens.weight'")]
+    public async Task ALlamaThatCannotBeComputedIsRefusedWithItsKey(string key, string json, string message)
+    {
+        using var model = TestModels.Create(TestModels.TinyLlama);
+        var folder = await WriteAsync(model);
+        EditConfig(folder, config => config[key] = JsonNode.Parse(json));
+        var error = Assert.Throws<InvalidDataException>(() => ModelDirectory.LoadNetwork(folder, torch.CPU)).Message;
+        Assert.Contains(message, error, StringComparison.Ordinal);
+        Assert.Contains(folder, error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task RotaryPositionsAreReadWhereEitherVersionOfTransformersPutsThem()
+    {
+        using var model = TestModels.Create(TestModels.TinyLlama);
+        var folder = await WriteAsync(model);
+        EditConfig(folder, config =>
+        {
+            config.Remove("rope_theta");
+            config["rope_parameters"] = new JsonObject { ["rope_type"] = "default", ["rope_theta"] = 500_000.0 };
+        });
+        Assert.Equal(500_000, ModelDirectory.ReadConfig(folder).RopeTheta);
+        EditConfig(folder, config => config.Remove("rope_parameters"));
+        Assert.Equal(10_000, ModelDirectory.ReadConfig(folder).RopeTheta);
+        EditConfig(folder, config => config.Remove("num_key_value_heads"));
+        Assert.Equal(4, ModelDirectory.ReadConfig(folder).KvHeads);
     }
 
     [Theory]
@@ -186,7 +252,7 @@ public sealed class ModelDirectoryTests : IDisposable
     {
         var token = TestContext.Current.CancellationToken;
         var writer = _store.CreateDirectory("models/m/versions/1");
-        await ModelDirectory.WriteAsync(writer, model, "{\"a\":1}", token);
+        await ModelDirectory.WriteAsync(writer, model, "{\"a\":1}", cancellationToken: token);
         await writer.CommitAsync(cancellationToken: token);
         return await _store.GetVerifiedLocalDirectoryAsync("models/m/versions/1", token);
     }
@@ -197,38 +263,5 @@ public sealed class ModelDirectoryTests : IDisposable
         var config = JsonNode.Parse(File.ReadAllText(path))!.AsObject();
         change(config);
         File.WriteAllText(path, config.ToJsonString());
-    }
-
-    private static Dictionary<string, (long[] Shape, float[] Values)> TensorsOf(LanguageModel model) => model.Parameters.Views.ToDictionary(
-        v => v.Name, v => (v.Shape.ToArray(), model.Parameters.Values.Slice(v.Offset, v.Length).ToArray()));
-
-    // A writer of its own, so that the types that this project only reads are there too.
-    private static void WriteFile(string folder, Dictionary<string, (long[] Shape, float[] Values)> tensors, string dataType)
-    {
-        var data = new List<byte>();
-        var header = new JsonObject();
-        foreach (var (name, (shape, values)) in tensors)
-        {
-            var begin = data.Count;
-            foreach (var value in values)
-            {
-                data.AddRange(dataType switch
-                {
-                    "F16" => BitConverter.GetBytes((Half)value),
-                    "BF16" => BitConverter.GetBytes((ushort)((BitConverter.SingleToUInt32Bits(value) + 0x8000) >> 16)),
-                    _ => BitConverter.GetBytes(value),
-                });
-            }
-
-            header[name] = new JsonObject
-            {
-                ["dtype"] = dataType,
-                ["shape"] = new JsonArray([.. shape.Select(s => JsonValue.Create(s))]),
-                ["data_offsets"] = new JsonArray(begin, data.Count),
-            };
-        }
-
-        var json = System.Text.Encoding.UTF8.GetBytes(header.ToJsonString());
-        File.WriteAllBytes(Path.Combine(folder, "model.safetensors"), [.. BitConverter.GetBytes((ulong)json.Length), .. json, .. data]);
     }
 }
