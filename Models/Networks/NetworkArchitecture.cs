@@ -11,6 +11,7 @@ internal abstract class NetworkArchitecture
     [
         new GptArchitecture(),
         new LlamaArchitecture(),
+        new FeedForwardArchitecture(),
         new RecurrentArchitecture(new Rnn()),
         new RecurrentArchitecture(new Lstm()),
         new RecurrentArchitecture(new Gru()),
