@@ -13,22 +13,36 @@ internal static class ModelSpecResolver
     public static ModelSpec Resolve(ModelSpec model, bool hasSize)
     {
         var resolved = hasSize ? model : OfPreset(model);
-        SpecCheck.OneOf(resolved.Architecture, ["gpt2", "llama", NgramTokenModel.Architecture], "model.architecture");
+        SpecCheck.OneOf(resolved.Architecture, ["gpt2", "llama", "rnn", "lstm", "gru", "feed-forward", NgramTokenModel.Architecture], "model.architecture");
         SpecCheck.That(resolved.Ngram is null, "model.ngram", $"is set, but model.architecture is {resolved.Architecture}; set model.architecture to {NgramTokenModel.Architecture}, or leave model.ngram out");
         SpecCheck.InRange(resolved.Layers, 1, 1024, "model.layers");
         SpecCheck.InRange(resolved.Width, 1, 65_536, "model.width");
-        SpecCheck.InRange(resolved.Heads, 1, resolved.Width, "model.heads");
-        SpecCheck.That(resolved.Width % resolved.Heads == 0, "model.heads",
-            $"is {resolved.Heads}, but must divide model.width {resolved.Width}; the nearest numbers that do are {SpecCheck.Divisors(resolved.Width, resolved.Heads)}");
         SpecCheck.InRange(resolved.Context, 1, 1 << 20, "model.context");
         SpecCheck.Share(resolved.Dropout, "model.dropout");
-        if (resolved.Architecture == "llama")
+        RefuseOthersKeys(resolved);
+        switch (resolved.Architecture)
         {
-            ResolveLlama(resolved);
-        }
-        else
-        {
-            RequireNoLlama(resolved);
+            case "gpt2":
+                ResolveHeads(resolved);
+                resolved.Tied = !resolved.HasTied || resolved.Tied;
+                SpecCheck.That(resolved.Tied, "model.tied", $"is false, but the output embedding of a gpt2 is its input embedding. Leave it out, or take model.architecture llama");
+                break;
+            case "llama":
+                ResolveHeads(resolved);
+                ResolveLlama(resolved);
+                break;
+            case "feed-forward":
+                ResolveEmbedding(resolved);
+                resolved.Window = resolved.HasWindow ? resolved.Window : 8;
+                SpecCheck.InRange(resolved.Window, 1, 1024, "model.window");
+                resolved.DirectConnections = resolved.HasDirectConnections && resolved.DirectConnections;
+                break;
+            default:
+                ResolveEmbedding(resolved);
+                resolved.VariationalDropout = resolved.HasVariationalDropout && resolved.VariationalDropout;
+                resolved.RecurrentDropout = resolved.HasRecurrentDropout ? resolved.RecurrentDropout : 0;
+                SpecCheck.Share(resolved.RecurrentDropout, "model.recurrent_dropout");
+                break;
         }
 
         resolved.Objective = resolved.HasObjective ? resolved.Objective : "causal";
@@ -53,15 +67,36 @@ internal static class ModelSpecResolver
         SpecCheck.That(!model.Bias, "model.bias", $"is true, but a llama has no biases. Leave it out");
     }
 
-    private static void RequireNoLlama(ModelSpec model)
+    private static void ResolveHeads(ModelSpec model)
     {
-        foreach (var (isSet, key) in new[] { (model.HasKvHeads, "kv_heads"), (model.HasFeedForwardWidth, "feed_forward_width"), (model.HasRopeTheta, "rope_theta") })
-        {
-            SpecCheck.That(!isSet, $"model.{key}", $"is set, but is for model.architecture llama only, and it is {model.Architecture}. Leave it out");
-        }
+        SpecCheck.InRange(model.Heads, 1, model.Width, "model.heads");
+        SpecCheck.That(model.Width % model.Heads == 0, "model.heads",
+            $"is {model.Heads}, but must divide model.width {model.Width}; the nearest numbers that do are {SpecCheck.Divisors(model.Width, model.Heads)}");
+    }
 
-        model.Tied = !model.HasTied || model.Tied;
-        SpecCheck.That(model.Tied, "model.tied", $"is false, but the output embedding of a {model.Architecture} is its input embedding. Leave it out, or take model.architecture llama");
+    private static void ResolveEmbedding(ModelSpec model)
+    {
+        model.EmbeddingWidth = model.HasEmbeddingWidth ? model.EmbeddingWidth : model.Width;
+        SpecCheck.InRange(model.EmbeddingWidth, 1, 65_536, "model.embedding_width");
+        model.Tied = model.HasTied && model.Tied;
+        model.Bias = !model.HasBias || model.Bias;
+    }
+
+    // Keys that mean nothing to the architecture are refused rather than ignored.
+    private static void RefuseOthersKeys(ModelSpec model)
+    {
+        string[] transformers = ["gpt2", "llama"], llama = ["llama"], recurrent = ["rnn", "lstm", "gru"], feedForward = ["feed-forward"];
+        (bool IsSet, string Key, string[] Architectures)[] keys =
+        [
+            (model.HasHeads, "heads", transformers), (model.HasKvHeads, "kv_heads", llama), (model.HasFeedForwardWidth, "feed_forward_width", llama),
+            (model.HasRopeTheta, "rope_theta", llama), (model.HasEmbeddingWidth, "embedding_width", [.. recurrent, .. feedForward]),
+            (model.HasVariationalDropout, "variational_dropout", recurrent), (model.HasRecurrentDropout, "recurrent_dropout", recurrent),
+            (model.HasWindow, "window", feedForward), (model.HasDirectConnections, "direct_connections", feedForward),
+        ];
+        foreach (var (_, key, architectures) in keys.Where(k => k.IsSet && !k.Architectures.Contains(model.Architecture)))
+        {
+            SpecCheck.That(false, $"model.{key}", $"is set, but is for model.architecture {string.Join(", ", architectures)} only, and it is {model.Architecture}. Leave it out");
+        }
     }
 
     private static ModelSpec OfPreset(ModelSpec model)

@@ -92,6 +92,11 @@ internal sealed record TrainingSettings
         RopeTheta = spec.Model.HasRopeTheta ? spec.Model.RopeTheta : 10_000,
         Tied = !spec.Model.HasTied || spec.Model.Tied,
         Bias = !spec.Model.HasBias || spec.Model.Bias,
+        EmbeddingWidth = spec.Model.HasEmbeddingWidth && spec.Model.EmbeddingWidth != spec.Model.Width ? spec.Model.EmbeddingWidth : null,
+        VariationalDropout = spec.Model.VariationalDropout,
+        RecurrentDropout = spec.Model.RecurrentDropout,
+        Window = spec.Model.Window,
+        DirectConnections = spec.Model.DirectConnections,
         EndOfTextId = endOfTextId,
     };
 

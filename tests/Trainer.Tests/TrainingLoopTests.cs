@@ -28,6 +28,10 @@ public sealed class TrainingLoopTests
 
     [Theory]
     [InlineData("llama")]
+    [InlineData("rnn")]
+    [InlineData("lstm")]
+    [InlineData("gru")]
+    [InlineData("feed-forward")]
     public async Task AnyNumberOfWorkersGivesTheSameCurveForEveryModel(string kind)
     {
         using var one = new LoopHarness(TinyRun.Spec(TinyRun.OtherModel(kind)), 1);

@@ -2,8 +2,10 @@ using Google.Protobuf;
 using Google.Protobuf.Reflection;
 using Grpc.Core;
 using LlmPipeline.Datasets.V1;
+using LlmPipeline.Models;
 using LlmPipeline.Runs.V1;
 using LlmPipeline.Trainer.Coordinator;
+using LlmPipeline.Trainer.Worker;
 
 namespace LlmPipeline.Trainer.Tests.Coordinator;
 
@@ -16,10 +18,15 @@ public sealed class RunSpecResolverTests
     [InlineData("gpt2", 12, 768, 12, 1024)]
     [InlineData("llama-tiny", 4, 192, 6, 128)]
     [InlineData("llama-small", 6, 384, 6, 256)]
+    [InlineData("rnn-small", 2, 128, 0, 64)]
+    [InlineData("lstm-small", 2, 128, 0, 64)]
+    [InlineData("gru-small", 2, 128, 0, 64)]
+    [InlineData("lstm-medium", 2, 650, 0, 35)]
+    [InlineData("feed-forward-small", 1, 256, 0, 64)]
     public void PresetsAreThoseOfTheProto(string preset, int layers, int width, int heads, int context)
     {
         var model = Resolve(s => s.Model = new ModelSpec { Preset = preset }).Model;
-        Assert.Equal((preset.StartsWith("llama", StringComparison.Ordinal) ? "llama" : "gpt2", layers, width, heads, context), (model.Architecture, model.Layers, model.Width, model.Heads, model.Context));
+        Assert.Equal((preset.StartsWith("gpt", StringComparison.Ordinal) ? "gpt2" : preset[..preset.LastIndexOf('-')], layers, width, heads, context), (model.Architecture, model.Layers, model.Width, model.Heads, model.Context));
         var comment = File.ReadAllText(Path.Combine(RunStatesTests.RepositoryRoot(), "protos/llmpipeline/runs/v1/run_spec.proto"));
         Assert.Contains($"\"{preset}\" (", comment);
     }
@@ -56,8 +63,16 @@ public sealed class RunSpecResolverTests
         {
             var spec = Resolve(s => s.Model = new ModelSpec { Preset = preset, Dropout = 0.25 });
             Assert.Equal(0.25, spec.Model.Dropout);
-            string[] llama = spec.Model.Architecture == "llama" ? [] : ["kv_heads", "feed_forward_width", "rope_theta"];
-            Assert.Empty(Unset(spec).Except(["dataset_name", "ngram", "size", .. llama, .. OtherOptimizersKeys]));
+            string[] transformer = ["heads"], llama = ["kv_heads", "feed_forward_width", "rope_theta"], embedding = ["embedding_width"],
+                recurrent = ["variational_dropout", "recurrent_dropout"], feedForward = ["window", "direct_connections"];
+            string[] others = spec.Model.Architecture switch
+            {
+                "gpt2" => [.. llama, .. embedding, .. recurrent, .. feedForward],
+                "llama" => [.. embedding, .. recurrent, .. feedForward],
+                "feed-forward" => [.. transformer, .. llama, .. recurrent],
+                _ => [.. transformer, .. llama, .. feedForward],
+            };
+            Assert.Empty(Unset(spec).Except(["dataset_name", "ngram", "size", .. others, .. OtherOptimizersKeys]));
             Assert.Equal(spec, RunSpecResolver.Resolve(spec, "another-run"));
             Assert.Equal(spec.ToByteArray(), RunSpecResolver.Resolve(RunSpec.Parser.ParseJson(JsonFormatter.Default.Format(spec)), "another-run").ToByteArray());
         }
@@ -88,7 +103,7 @@ public sealed class RunSpecResolverTests
         Assert.Equal(tiny, Resolve(s => s.Model = new ModelSpec { Preset = "llama-tiny" }).Model);
         var changed = Resolve(s => s.Model = new ModelSpec { Preset = "llama-tiny", Width = 100, Heads = 2, KvHeads = 1, Tied = false, RopeTheta = 5e5 }).Model;
         Assert.Equal((288, 1, false, 5e5), (changed.FeedForwardWidth, changed.KvHeads, changed.Tied, changed.RopeTheta));
-        var config = Worker.TrainingSettings.ModelOf(new RunSpec { Model = changed }, 50, 0);
+        var config = TrainingSettings.ModelOf(new RunSpec { Model = changed }, 50, 0);
         Assert.Equal(("llama", 2, 1, 100, 288, false, false, 5e5), (config.Architecture, config.Heads, config.KvHeads, config.Width, config.FeedForwardWidth, config.Tied, config.Bias, config.RopeTheta));
         config.Validate();
     }
@@ -110,6 +125,25 @@ public sealed class RunSpecResolverTests
     private static readonly string[] OtherOptimizersKeys = ["momentum", "nesterov", "dampening", "alpha", "centered", "step_size", "gamma", "decay_share"];
 
     [Fact]
+    public void RecurrentAndFeedForwardNetworksReachTheTrainer()
+    {
+        var lstm = Resolve(s => s.Model = new ModelSpec { Architecture = "lstm", EmbeddingWidth = 96, Tied = true, VariationalDropout = true, RecurrentDropout = 0.5 });
+        Assert.Equal("lstm-small", lstm.Model.Preset);
+        var config = TrainingSettings.ModelOf(lstm, 29, 3);
+        Assert.Equal(
+            new ModelConfig { Architecture = "lstm", VocabularySize = 29, Layers = 2, Width = 128, EmbeddingWidth = 96, Context = 64, Tied = true, VariationalDropout = true, RecurrentDropout = 0.5, EndOfTextId = 3 },
+            config);
+        config.Validate();
+
+        var feedForward = Resolve(s => s.Model = new ModelSpec { Preset = "feed-forward-small", DirectConnections = true });
+        config = TrainingSettings.ModelOf(feedForward, 29, 3);
+        Assert.Equal(
+            new ModelConfig { Architecture = "feed-forward", VocabularySize = 29, Layers = 1, Width = 256, EmbeddingWidth = 64, Context = 64, Window = 8, DirectConnections = true, Tied = false, EndOfTextId = 3 },
+            config);
+        config.Validate();
+    }
+
+    [Fact]
     public void TheCallersSpecIsNotChanged()
     {
         var spec = new RunSpec { Dataset = new DatasetSpec { Sources = { "a.txt" } }, Model = new ModelSpec() };
@@ -127,6 +161,13 @@ public sealed class RunSpecResolverTests
         { "model.preset is 'gpt-huge'", "gpt-nano, gpt-tiny", s => s.Model = new ModelSpec { Preset = "gpt-huge" } },
         { "model.architecture is 'bert'", "gpt2, llama", s => s.Model = new ModelSpec { Architecture = "bert" } },
         { "model.preset is gpt-small, a gpt2", "Leave one", s => s.Model = new ModelSpec { Preset = "gpt-small", Architecture = "llama" } },
+        { "model.heads is set", "gpt2, llama only", s => s.Model = new ModelSpec { Architecture = "lstm", Heads = 2 } },
+        { "model.window is set", "feed-forward only", s => s.Model = new ModelSpec { Architecture = "gru", Window = 2 } },
+        { "model.window is 0", "from 1 to 1024", s => s.Model = new ModelSpec { Architecture = "feed-forward", Window = 0 } },
+        { "model.embedding_width is set", "rnn, lstm, gru, feed-forward only", s => s.Model = new ModelSpec { EmbeddingWidth = 2 } },
+        { "model.embedding_width is 0", "from 1", s => s.Model = new ModelSpec { Architecture = "rnn", EmbeddingWidth = 0 } },
+        { "model.recurrent_dropout is 1", "below 1", s => s.Model = new ModelSpec { Architecture = "lstm", RecurrentDropout = 1 } },
+        { "model.variational_dropout is set", "rnn, lstm, gru only", s => s.Model = new ModelSpec { Architecture = "feed-forward", VariationalDropout = true } },
         { "model.kv_heads is set", "llama only", s => s.Model = new ModelSpec { KvHeads = 2 } },
         { "model.rope_theta is set", "llama only", s => s.Model = new ModelSpec { RopeTheta = 2 } },
         { "model.tied is false", "llama", s => s.Model = new ModelSpec { Tied = false } },
