@@ -6,18 +6,13 @@ namespace LlmPipeline.Models;
 /// </summary>
 /// <remarks>
 /// An epoch cuts the stream, from a shift of its own on, into windows that begin T ids apart (the last target of a window is
-/// the first input of its neighbour; no id is a target twice), and visits them in the order of a Feistel network over the
-/// next power of four, walked until the result is a window's number (cycle walking: still a bijection; under 4 rounds of the
-/// walk on average).
+/// the first input of its neighbour; no id is a target twice), and visits them in the order of a <see cref="Permutation"/>.
 /// </remarks>
 public sealed class SampleOrder
 {
-    private const int Rounds = 6;
-
     private readonly int _context;
     private readonly long _seed;
     private readonly long _shifts;
-    private readonly int _halfBits;
 
     /// <summary>Sets up the order of a stream.</summary>
     /// <param name="tokenCount">Length of the stream.</param>
@@ -38,10 +33,6 @@ public sealed class SampleOrder
         // Where the stream allows it, leave T - 1 ids of room, so that every shift 0 .. T - 1 fits.
         SamplesPerEpoch = Math.Max(1, (tokenCount - context) / context);
         _shifts = Math.Min(context, tokenCount - (SamplesPerEpoch * context));
-        while (1L << (2 * _halfBits) < SamplesPerEpoch)
-        {
-            _halfBits++;
-        }
     }
 
     /// <summary>Samples in one epoch.</summary>
@@ -53,25 +44,6 @@ public sealed class SampleOrder
         ArgumentOutOfRangeException.ThrowIfNegative(index);
         var (epoch, place) = Math.DivRem(index, SamplesPerEpoch);
         var shift = (long)(Seeds.Derive(_seed, "sample-shift", epoch) % (ulong)_shifts);
-        return shift + (Permute(place, Seeds.Derive(_seed, "sample-order", epoch)) * _context);
-    }
-
-    private long Permute(long place, ulong key)
-    {
-        var mask = (1UL << _halfBits) - 1;
-        var value = (ulong)place;
-        do
-        {
-            ulong left = value >> _halfBits, right = value & mask;
-            for (var round = 0UL; round < Rounds; round++)
-            {
-                (left, right) = (right, left ^ (Seeds.Mix(key ^ (round << 56) ^ right) & mask));
-            }
-
-            value = (left << _halfBits) | right;
-        }
-        while (value >= (ulong)SamplesPerEpoch);
-
-        return (long)value;
+        return shift + (Permutation.Of(place, SamplesPerEpoch, Seeds.Derive(_seed, "sample-order", epoch)) * _context);
     }
 }

@@ -95,4 +95,9 @@ public abstract class TokenSplit
     /// <summary>Copies ids from a position on; fills the whole span.</summary>
     /// <exception cref="ArgumentOutOfRangeException">The range goes beyond the split.</exception>
     public abstract void Read(long position, Span<int> ids);
+
+    /// <summary>Where a document begins, and how many ids it has, the last one included that ends it.</summary>
+    /// <param name="index">0 to <see cref="DocumentCount"/>, exclusive.</param>
+    /// <exception cref="NotSupportedException">The stream does not know its documents.</exception>
+    public virtual (long Start, int Length) Document(long index) => throw new NotSupportedException("This stream of ids does not know its documents.");
 }

@@ -18,6 +18,7 @@ return args switch
     ["text-memory", .. var rest] => await TextMemoryBench.RunAsync(rest),
     [TextMemoryBench.SelfCommand, var source, var store] => await TextMemoryBench.RunSelfAsync(source, store),
     ["quality", .. var rest] => await QualityBench.RunAsync(rest),
+    ["mr", .. var rest] => await LlmPipeline.Bench.Mr.MrBench.RunAsync(rest),
     ["multilingual"] => await MultilingualBench.RunAsync(),
     _ => Usage(),
 };
@@ -34,6 +35,7 @@ static int Usage()
           tokenizer-train [ROUNDS]          BPE training on 100 MB against Hugging Face tokenizers; default 5
           tokenizer-encode [ROUNDS]         BPE encoding of 10 MB against tiktoken and Microsoft.ML.Tokenizers; default 3
           text-memory [PART ...] [scale=S]  peak memory and throughput from files to shards: 100mb, 4gb, line, files; needs 20 GB of disk
+          mr [folds=N] [--anew]             sentence polarity: pretrained and fine-tuned against from scratch, 10 folds (needs LLMPIPELINE_TEST_DATA)
           multilingual                      tokens of 48 languages with a vocabulary of 32k, relative to English (needs LLMPIPELINE_TEST_DATA)
           quality [--full] [--anew]         published numbers reproduced, in one table; resumable, 100 minutes (needs LLMPIPELINE_TEST_DATA)
           shakespeare-char TEXT [SEED ...]  validation loss of nanoGPT's character set-up on TEXT (Tiny Shakespeare); default 1 2 3

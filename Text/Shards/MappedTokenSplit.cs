@@ -11,11 +11,13 @@ internal sealed unsafe class MappedTokenSplit : TokenSplit, IDisposable
     private readonly SplitProperties _properties;
     private readonly int _bytesPerToken;
     private readonly List<Shard> _shards = [];
+    private readonly Lazy<long[]> _documentEnds;
 
     public MappedTokenSplit(string dataset, string folder, SplitProperties properties, int bytesPerToken)
     {
         _properties = properties;
         _bytesPerToken = bytesPerToken;
+        _documentEnds = new Lazy<long[]>(() => ReadDocumentEnds(dataset, Path.Combine(folder, properties.Documents)));
         long tokens = 0;
         foreach (var file in properties.Shards)
         {
@@ -65,6 +67,13 @@ internal sealed unsafe class MappedTokenSplit : TokenSplit, IDisposable
         }
     }
 
+    public override (long Start, int Length) Document(long index)
+    {
+        var ends = _documentEnds.Value;
+        var start = index == 0 ? 0 : ends[index - 1];
+        return (start, checked((int)(ends[index] - start)));
+    }
+
     public void Dispose()
     {
         foreach (var shard in _shards)
@@ -72,6 +81,27 @@ internal sealed unsafe class MappedTokenSplit : TokenSplit, IDisposable
             shard.View.Dispose();
             shard.Map.Dispose();
         }
+    }
+
+    private long[] ReadDocumentEnds(string dataset, string path)
+    {
+        var bytes = File.ReadAllBytes(path);
+        var ends = new long[bytes.Length / sizeof(ulong)];
+        long last = 0;
+        for (var i = 0; i < ends.Length; i++)
+        {
+            ends[i] = BinaryPrimitives.ReadInt64LittleEndian(bytes.AsSpan(i * sizeof(ulong)));
+            if (ends[i] <= last || ends[i] > TokenCount)
+            {
+                throw Damaged();
+            }
+
+            last = ends[i];
+        }
+
+        return bytes.Length % sizeof(ulong) == 0 && ends.Length == DocumentCount && last <= TokenCount ? ends : throw Damaged();
+
+        CorruptDirectoryException Damaged() => new($"'{dataset}/{_properties.Documents}' does not fit the {TokenCount} ids of the split. Delete the dataset and create it again.");
     }
 
     private int FindShard(long position)

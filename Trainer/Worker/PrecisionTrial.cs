@@ -15,7 +15,7 @@ internal sealed record PrecisionTrial(Precision Chosen, string Reason)
     private static readonly TimeSpan Enough = TimeSpan.FromSeconds(2);
 
     /// <summary>Times a micro-batch in each precision, in turn, and compares the fastest ones. Parameters and gradients stay as they are.</summary>
-    public static PrecisionTrial Run(LanguageModel model, TrainingData data, TrainingSettings settings)
+    public static PrecisionTrial Run(LanguageModel model, ITrainingData data, TrainingSettings settings)
     {
         if (!OperatingSystem.IsLinux() || !Precisions.IsSupported(Precision.Bf16, model.Config.Architecture))
         {

@@ -7,7 +7,7 @@ namespace LlmPipeline.Trainer.Worker;
 /// <param name="train">The stream to train on.</param>
 /// <param name="validation">The stream to validate on; null when the dataset has none.</param>
 /// <param name="settings">Sizes and seed.</param>
-internal sealed class TrainingData(TokenSplit train, TokenSplit? validation, TrainingSettings settings)
+internal sealed class TrainingData(TokenSplit train, TokenSplit? validation, TrainingSettings settings) : ITrainingData
 {
     private readonly SampleOrder _order = new(train.TokenCount, settings.Context, settings.Seed);
     private readonly int[] _ids = new int[settings.Context + 1];
@@ -34,6 +34,12 @@ internal sealed class TrainingData(TokenSplit train, TokenSplit? validation, Tra
 
     /// <summary>Predicted tokens of a validation.</summary>
     public long ValidationTokens => (long)ValidationSequences * ValidationContext;
+
+    /// <inheritdoc/>
+    public long PredictionsPerStep => settings.TokensPerStep;
+
+    /// <inheritdoc/>
+    public ITrainingData With(TrainingSettings changed) => new TrainingData(train, validation, changed);
 
     private int ValidationContext => (int)Math.Min(settings.Context, (validation?.TokenCount ?? 0) - 1);
 

@@ -33,7 +33,7 @@ internal sealed partial class TrainingLoop
 
     private readonly Replica _replica;
     private readonly TrainingSettings _settings;
-    private readonly TrainingData _data;
+    private readonly ITrainingData _data;
     private readonly RingPlace _place;
     private readonly RingAllReduce? _allReduce;
     private readonly ILoopControl _control;
@@ -64,7 +64,7 @@ internal sealed partial class TrainingLoop
     /// <param name="trace">Spans.</param>
     /// <param name="logger">Log.</param>
     public TrainingLoop(
-        Replica replica, TrainingSettings settings, TrainingData data, RingPlace place, bool onHost, Func<int, long, TrainerState> copy,
+        Replica replica, TrainingSettings settings, ITrainingData data, RingPlace place, bool onHost, Func<int, long, TrainerState> copy,
         ILoopControl control, IProgressSink progress, ICheckpointStore checkpoints, TrainerMetrics metrics, TrainingTrace trace, ILogger logger)
     {
         (_replica, _settings, _data, _place, _onHost, _copy) = (replica, settings, data, place, onHost, copy);
@@ -266,7 +266,7 @@ internal sealed partial class TrainingLoop
         var times = new StepTimes { Start = DateTimeOffset.UtcNow };
         var parameters = _replica.Model.Parameters;
         var (begin, end) = _settings.MicroBatchesOf(_place.Rank, _place.Size);
-        var lossScale = 1f / _settings.TokensPerStep;
+        var lossScale = 1f / _data.PredictionsPerStep;
         var overflow = false;
         var limit = FixedPoint.LimitFor(_settings.MicroBatches);
         _gradients.Clear(gradients: begin == end);

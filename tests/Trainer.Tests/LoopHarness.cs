@@ -12,11 +12,14 @@ internal sealed class LoopHarness : IDisposable
 {
     private readonly ServiceProvider _services = new ServiceCollection().AddMetrics().BuildServiceProvider();
 
-    public LoopHarness(RunSpec spec, int size, long epoch = 1, IReadOnlyList<Replica>? replicas = null)
+    private readonly bool _labelled;
+
+    public LoopHarness(RunSpec spec, int size, long epoch = 1, IReadOnlyList<Replica>? replicas = null, bool labelled = false)
     {
+        _labelled = labelled;
         Spec = spec;
         Rings = size == 1 ? [] : InMemoryRing.Create(size, epoch);
-        Replicas = [.. replicas ?? [.. Enumerable.Range(0, size).Select(_ => TinyRun.NewReplica(spec))]];
+        Replicas = [.. replicas ?? [.. Enumerable.Range(0, size).Select(_ => TinyRun.NewReplica(spec, labelled: labelled))]];
         Controls = [.. Enumerable.Range(0, size).Select(_ => new FakeControl())];
     }
 
@@ -62,7 +65,7 @@ internal sealed class LoopHarness : IDisposable
             var dataset = TinyRun.Dataset();
             using var trace = new TrainingTrace("runs/tiny");
             var loop = new TrainingLoop(
-                Replicas[rank], settings, new TrainingData(dataset.Train, dataset.Validation, settings), new RingPlace(ring, rank, size), true,
+                Replicas[rank], settings, Data(dataset, settings), new RingPlace(ring, rank, size), true,
                 (source, step) => Copy(Replicas[source], Replicas[rank], step),
                 Controls[rank], Sink, Checkpoints, new TrainerMetrics(_services.GetRequiredService<IMeterFactory>()), trace, NullLogger.Instance)
             {
@@ -76,6 +79,10 @@ internal sealed class LoopHarness : IDisposable
             return exception;
         }
     }
+
+    private ITrainingData Data(TrainingDataset dataset, TrainingSettings settings) => _labelled
+        ? new LabelledData(TinyRun.LabelledDocuments(60, 1), TinyRun.LabelledDocuments(20, 2), TinyRun.Vocabulary, 0, settings)
+        : new TrainingData(dataset.Train, dataset.Validation, settings);
 
     private static TrainerState Copy(Replica from, Replica to, long step)
     {

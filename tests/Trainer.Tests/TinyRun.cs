@@ -68,11 +68,38 @@ internal static class TinyRun
 
     public static TrainingDataset Dataset() => new("datasets/tiny", new Ids(4000, 1), new Ids(500, 2), Vocabulary, 0, "{}", null);
 
-    public static Replica NewReplica(RunSpec spec, int attempt = 1)
+    public static Replica NewReplica(RunSpec spec, int attempt = 1, bool labelled = false)
     {
         TorchRuntime.Initialize();
-        var config = TrainingSettings.ModelOf(spec, Vocabulary, 0);
+        var config = TrainingSettings.ModelOf(spec, Vocabulary, 0) with { Labels = labelled ? Labels : null };
         return new Replica(attempt, LanguageModel.Create(config, spec.Seed, torch.CPU), Optimizer.Create(spec.Optimizer), new TrainerState { Run = "runs/tiny", SpecHash = "" });
+    }
+
+    public static readonly string[] Labels = ["few", "many"];
+
+    /// <summary>Documents of up to 11 ids, whose class says whether they have a 3.</summary>
+    public static TokenSplit LabelledDocuments(int count, int seed)
+    {
+        var random = new Random(seed);
+        return new Documents([.. Enumerable.Range(0, count).Select(i =>
+        {
+            int[] ids = [.. Enumerable.Range(0, i % 12).Select(_ => random.Next(1, 9))];
+            return (int[])[.. ids, Vocabulary + (ids.Contains(3) ? 1 : 0)];
+        })]);
+    }
+
+    /// <summary>Documents in memory.</summary>
+    internal sealed class Documents(int[][] documents) : TokenSplit
+    {
+        public override long TokenCount => documents.Sum(d => d.Length);
+
+        public override long ByteCount => TokenCount;
+
+        public override long DocumentCount => documents.Length;
+
+        public override void Read(long position, Span<int> ids) => documents.SelectMany(d => d).Skip((int)position).Take(ids.Length).ToArray().CopyTo(ids);
+
+        public override (long Start, int Length) Document(long index) => (documents.Take((int)index).Sum(d => d.Length), documents[index].Length);
     }
 
     /// <summary>Ids that follow each other by a rule, with some noise.</summary>

@@ -1,0 +1,211 @@
+using System.Diagnostics.Metrics;
+using LlmPipeline.Models;
+using LlmPipeline.Runs.V1;
+using LlmPipeline.Storage;
+using LlmPipeline.Text;
+using LlmPipeline.Trainer;
+using LlmPipeline.Trainer.Optimizers;
+using LlmPipeline.Trainer.Worker;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Logging.Abstractions;
+using TorchSharp;
+
+namespace LlmPipeline.Bench.Mr;
+
+/// <summary>Trains with the product's training loop, in this process.</summary>
+internal sealed class MrTraining : IDisposable
+{
+    private const string PretrainedName = "models/pretrained";
+
+    private readonly ServiceProvider _services = new ServiceCollection().AddMetrics().BuildServiceProvider();
+    private readonly string _data;
+    private readonly string _folder;
+    private readonly IBlobStore _store;
+    private readonly ITokenizer _tokenizer;
+
+    public MrTraining(string data, string folder)
+    {
+        (_data, _folder) = (data, folder);
+        _store = BlobStore.Open($"folder={folder}");
+        TorchRuntime.Initialize();
+        _tokenizer = Tokenizer();
+    }
+
+    /// <summary>The network after one epoch of language modelling; trained once, then kept. Returns its validation loss in nats per token.</summary>
+    public async Task<double> PretrainAsync()
+    {
+        if (await _store.TryReadManifestAsync(PretrainedName) is { } kept)
+        {
+            return (double)kept.Properties["validation_loss"]!;
+        }
+
+        var (train, validation) = (Stream("train"), Stream("valid"));
+        var steps = train.TokenCount / (Recipe.BatchSize * Recipe.Context) * Recipe.Pretraining.Epochs;
+        var spec = Spec(Recipe.Pretraining, steps, interval: Math.Max(1, steps / 5), seed: 1);
+        var model = LanguageModel.Create(Config(Recipe.Pretraining.Dropout, null), 1, torch.CPU);
+        using var replica = New(model, spec);
+        var settings = TrainingSettings.From(spec);
+        var kept2 = Train(replica, spec, new TrainingData(train, validation, settings), "pretraining");
+        var directory = _store.CreateDirectory(PretrainedName);
+        await ModelDirectory.WriteAsync(directory, model, _tokenizer.ToJson());
+        await directory.CommitAsync(new() { ["validation_loss"] = kept2.LastLoss });
+        return kept2.LastLoss;
+    }
+
+    /// <summary>Trains a classifier, keeps its best epoch by the loss of the held-out sentences, and says which test sentences it gets right.</summary>
+    /// <param name="train">What it learns from; one of ten is held out.</param>
+    /// <param name="test">What it is judged by.</param>
+    /// <param name="pretrained">It begins with the pretrained network.</param>
+    /// <param name="recipe">How.</param>
+    /// <param name="seed">Seed.</param>
+    public bool[] Classify(IReadOnlyList<Sentence> train, IReadOnlyList<Sentence> test, bool pretrained, Recipe recipe, long seed)
+    {
+        var config = Config(recipe.Dropout, MrData.Labels);
+        var model = pretrained ? BaseModel.Load(Path.Combine(_folder, PretrainedName), config, seed, torch.CPU) : LanguageModel.Create(config, seed, torch.CPU);
+        IdStream Labelled(bool heldOut) => new(train.Where(s => s.IsHeldOut == heldOut).Select(s => (int[])[.. Encode(s.Text), _tokenizer.VocabularySize + s.Label]));
+        var (learned, heldOut) = (Labelled(false), Labelled(true));
+        var epoch = Math.Max(1, learned.DocumentCount / Recipe.BatchSize);
+        var spec = Spec(recipe, epoch * recipe.Epochs, interval: epoch, seed);
+        using var replica = New(model, spec);
+        var best = Train(replica, spec, new LabelledData(learned, heldOut, _tokenizer.VocabularySize, _tokenizer.EndOfTextId, TrainingSettings.From(spec)), pretrained ? "fine-tuning" : "from scratch");
+        best.Values!.CopyTo(model.Parameters.Values);
+        var scores = new double[MrData.Labels.Length];
+        return
+        [
+            .. test.Select(s =>
+            {
+                model.Classify(Encode(s.Text), scores);
+                return (scores[1] > scores[0] ? 1 : 0) == s.Label;
+            }),
+        ];
+    }
+
+    public void Dispose() => _services.Dispose();
+
+    private int[] Encode(string text) => [.. _tokenizer.Encode(text).Take(Recipe.Context)];
+
+    private ModelConfig Config(double dropout, IReadOnlyList<string>? labels) => new()
+    {
+        Architecture = Recipe.Architecture,
+        VocabularySize = _tokenizer.VocabularySize,
+        Layers = Recipe.Layers,
+        Heads = Recipe.Heads,
+        Width = Recipe.Width,
+        Context = Recipe.Context,
+        Dropout = dropout,
+        EndOfTextId = _tokenizer.EndOfTextId,
+        Labels = labels,
+    };
+
+    private static RunSpec Spec(Recipe recipe, long steps, long interval, long seed) => new()
+    {
+        Seed = seed,
+        Model = new ModelSpec { Architecture = Recipe.Architecture, Layers = Recipe.Layers, Heads = Recipe.Heads, Width = Recipe.Width, Context = Recipe.Context, Dropout = recipe.Dropout },
+        Optimizer = new OptimizerSpec
+        {
+            Kind = "adamw",
+            LearningRate = recipe.LearningRate,
+            MinLearningRate = recipe.LearningRate / 10,
+            WarmupSteps = steps / 20,
+            Beta1 = 0.9,
+            Beta2 = 0.99,
+            Epsilon = 1e-8,
+            WeightDecay = recipe.WeightDecay,
+            ClipNorm = 1,
+            Schedule = "cosine",
+        },
+        Training = new TrainingSpec
+        {
+            Steps = steps,
+            BatchSize = Recipe.BatchSize,
+            MicroBatchSize = Recipe.MicroBatchSize,
+            ValidationInterval = interval,
+            ValidationSequences = 0,
+            CheckpointInterval = interval,
+            KeepCheckpoints = 1,
+            MinWorkers = 1,
+        },
+    };
+
+    private static Replica New(LanguageModel model, RunSpec spec) => new(1, model, Optimizer.Create(spec.Optimizer), new TrainerState { Run = "runs/bench", SpecHash = "" });
+
+    private BestInMemory Train(Replica replica, RunSpec spec, ITrainingData data, string what)
+    {
+        var best = new BestInMemory(what);
+        using var trace = new TrainingTrace("runs/bench");
+        var loop = new TrainingLoop(replica, TrainingSettings.From(spec), data, new RingPlace(null, 0, 1), true, (_, _) => throw new InvalidOperationException(),
+            new NoControl(), best, best, new TrainerMetrics(_services.GetRequiredService<IMeterFactory>()), trace, NullLogger.Instance);
+        loop.Run();
+        return best;
+    }
+
+    private ITokenizer Tokenizer()
+    {
+        var path = Path.Combine(_folder, "tokenizer.json");
+        if (!File.Exists(path))
+        {
+            var options = new TokenizerOptions { Kind = "bpe", VocabularySize = Recipe.VocabularySize };
+            var words = WordCounts.Count([System.Text.Encoding.UTF8.GetBytes(MrData.Pretraining(_data, "train"))], TokenizerTrainer.SplitterOf(options), 1);
+            File.WriteAllText(path, TokenizerTrainer.Train(words, options).ToJson());
+        }
+
+        return TokenizerFile.Load(path);
+    }
+
+    private IdStream Stream(string part) => new([.. MrData.Pretraining(_data, part).Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(l => (int[])[.. _tokenizer.Encode(l), _tokenizer.EndOfTextId])]);
+
+    private sealed class NoControl : ILoopControl
+    {
+        public bool StopRequested => false;
+
+        public bool LeaveRequested => false;
+
+        public bool Exiting => false;
+
+        public bool GiveUp(TimeSpan waited) => false;
+    }
+
+    /// <summary>Keeps the weights of the epoch with the lowest validation loss.</summary>
+    private sealed class BestInMemory(string what) : ICheckpointStore, IProgressSink
+    {
+        private double _bestLoss = double.PositiveInfinity;
+        private long _shown;
+
+        public float[]? Values { get; private set; }
+
+        public double LastLoss { get; private set; }
+
+        public string Save(Replica replica, int keep)
+        {
+            LastLoss = replica.State.ValidationLoss ?? double.PositiveInfinity;
+            if (Values is null || LastLoss < _bestLoss)
+            {
+                _bestLoss = LastLoss;
+                Values = replica.Model.Parameters.Values.ToArray();
+            }
+
+            return ResourceName.Checkpoint("runs/bench", replica.State.Step);
+        }
+
+        public void Step(StepMetrics metrics, double trainSeconds)
+        {
+            if (metrics.HasValidationLoss || metrics.Step >= _shown + 200)
+            {
+                _shown = metrics.Step;
+                Console.WriteLine(FormattableString.Invariant($"   {what}, step {metrics.Step}: loss {metrics.TrainLoss:F4}{(metrics.HasValidationLoss ? $", held out {metrics.ValidationLoss:F4}" : "")}, {trainSeconds:F0} s"));
+            }
+        }
+
+        public void Share(double fraction)
+        {
+        }
+
+        public void Checkpoint(string name, double? validationLoss)
+        {
+        }
+
+        public void Finished(double trainSeconds)
+        {
+        }
+    }
+}

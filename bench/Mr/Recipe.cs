@@ -1,0 +1,32 @@
+namespace LlmPipeline.Bench.Mr;
+
+/// <summary>
+/// How a network is trained; chosen on a part of fold 0's training sentences (docs/log.md).
+/// </summary>
+internal sealed record Recipe
+{
+    public const string Architecture = "gpt2";
+    public const int Layers = 2;
+    public const int Heads = 4;
+    public const int Width = 128;
+    public const int Context = 64;
+    public const int VocabularySize = 8192;
+    public const int BatchSize = 32;
+    public const int MicroBatchSize = 8;
+
+    /// <summary>Peak learning rate.</summary>
+    public required double LearningRate { get; init; }
+
+    /// <summary>Passes over the sentences.</summary>
+    public required int Epochs { get; init; }
+
+    public double Dropout { get; init; } = 0.2;
+
+    public double WeightDecay { get; init; } = 0.1;
+
+    public static Recipe Pretraining { get; } = new() { LearningRate = 2e-3, Epochs = 1, Dropout = 0, WeightDecay = 0.1 };
+
+    public static Recipe FromScratch { get; } = new() { LearningRate = 1e-3, Epochs = 5 };
+
+    public static Recipe FineTuning { get; } = new() { LearningRate = 1e-3, Epochs = 5 };
+}
