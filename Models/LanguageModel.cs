@@ -81,6 +81,12 @@ public abstract class LanguageModel : ITokenModel
     }
 
     /// <summary>
+    /// The share of a target's probability that <see cref="AccumulateGradients"/> spreads evenly over all outputs (Szegedy et al.
+    /// 2016, section 7; as PyTorch's <c>label_smoothing</c>). Evaluation does without.
+    /// </summary>
+    public double LabelSmoothing { get; set; }
+
+    /// <summary>
     /// Floating-point operations of forward and backward pass per trained token, by the usual estimate (PaLM, appendix B; nanoGPT):
     /// 6 for each parameter that is multiplied with (4 for a frozen one), and 12 L H Q T for attention over T positions.
     /// </summary>
@@ -133,7 +139,7 @@ public abstract class LanguageModel : ITokenModel
     /// <param name="batch">B.</param>
     /// <param name="lossScale">One over the predicted tokens of the whole step, over all workers.</param>
     /// <param name="dropoutSeed">Seed of this micro-batch's dropout.</param>
-    /// <returns>The mean loss of the micro-batch, in nats per token.</returns>
+    /// <returns>The mean loss of the micro-batch, in nats per token; with label smoothing, that of the smoothed targets.</returns>
     /// <exception cref="ArgumentException">The lengths do not fit, or an id is not of the vocabulary.</exception>
     public float AccumulateGradients(ReadOnlySpan<int> inputs_BT, ReadOnlySpan<int> targets_BT, int batch, float lossScale, ulong dropoutSeed)
     {
@@ -155,7 +161,7 @@ public abstract class LanguageModel : ITokenModel
             (logits_MV, targets_M) = Predict(inputs_BT, targets_BT, places_M, new Pass(batch) { Dropout = dropout, Tape = tape });
         }
 
-        var loss = F.cross_entropy(logits_MV.to(float32), targets_M, reduction: nn.Reduction.Sum);
+        var loss = F.cross_entropy(logits_MV.to(float32), targets_M, reduction: nn.Reduction.Sum, label_smoothing: LabelSmoothing);
         (loss * lossScale).backward();
         tape.Backward();
         return loss.item<float>() / places_M.Length;

@@ -148,11 +148,17 @@ internal sealed partial class RunStages(
             }
 
             RunEvents.Add(record, RunEvents.TrainingFinished, FormattableString.Invariant(
-                $"{log.Last?.Step ?? 0} {(log.Last?.Step == 1 ? "step" : "steps")} in {record.Progress.TrainSeconds:F1} s; newest checkpoint {record.LatestCheckpoint}, best {(record.BestCheckpoint.Length > 0 ? record.BestCheckpoint : "not measured")}."), now);
+                $"{log.Last?.Step ?? 0} {(log.Last?.Step == 1 ? "step" : "steps")} in {record.Progress.TrainSeconds:F1} s{HowItEnded(record, log.Last?.Step ?? 0)}; newest checkpoint {record.LatestCheckpoint}, best {(record.BestCheckpoint.Length > 0 ? record.BestCheckpoint : "not measured")}."), now);
             RunStates.Move(record, State.Evaluating, now);
             return true;
         }, durable: true, CancellationToken.None);
     }
+
+    private static string HowItEnded(Run run, long step) =>
+        run.Spec.Training is not { } training || step >= training.Steps ? ""
+        : training.MaxSeconds > 0 && run.Progress.TrainSeconds >= training.MaxSeconds ? " (training.max_seconds)"
+        : training.Patience > 0 ? FormattableString.Invariant($" (stopped early: {training.Patience} validations without improvement)")
+        : "";
 
     private async Task EvaluatedAsync(string id, Run run, LlmPipeline.Evaluations.V1.EvaluationResult result)
     {

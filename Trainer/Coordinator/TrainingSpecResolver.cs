@@ -31,8 +31,18 @@ internal static class TrainingSpecResolver
         SpecCheck.InRange(training.ValidationInterval, 1, MaxSteps, "training.validation_interval", "a number above training.steps validates at the end only");
         training.ValidationSequences = training.HasValidationSequences ? training.ValidationSequences : 200;
         SpecCheck.InRange(training.ValidationSequences, 0, int.MaxValue, "training.validation_sequences", "0 takes all of the validation split");
-        training.CheckpointInterval = training.HasCheckpointInterval ? training.CheckpointInterval : 250;
+        training.LabelSmoothing = training.HasLabelSmoothing ? training.LabelSmoothing : 0;
+        SpecCheck.Share(training.LabelSmoothing, "training.label_smoothing");
+        training.Patience = training.HasPatience ? training.Patience : 0;
+        SpecCheck.InRange(training.Patience, 0, 1_000_000, "training.patience", "0 switches early stopping off");
+        training.MinImprovement = training.HasMinImprovement ? training.MinImprovement : 0;
+        SpecCheck.InRange(training.MinImprovement, 0, 1e6, "training.min_improvement");
+        SpecCheck.That(training.MinImprovement == 0 || training.Patience > 0, "training.min_improvement",
+            $"is {training.MinImprovement}, but training.patience is 0, so that training is never stopped early; set training.patience above 0");
+        training.CheckpointInterval = training.HasCheckpointInterval ? training.CheckpointInterval : training.Patience > 0 ? training.ValidationInterval : 250;
         SpecCheck.InRange(training.CheckpointInterval, 1, MaxSteps, "training.checkpoint_interval", "a number above training.steps writes one at the end only");
+        SpecCheck.That(training.Patience == 0 || training.ValidationInterval % training.CheckpointInterval == 0, "training.checkpoint_interval",
+            $"is {training.CheckpointInterval}, but must divide training.validation_interval {training.ValidationInterval} when training.patience is set, so that the best model is kept; leave it out");
         training.KeepCheckpoints = training.HasKeepCheckpoints ? training.KeepCheckpoints : 2;
         SpecCheck.InRange(training.KeepCheckpoints, 1, 1_000_000, "training.keep_checkpoints");
         training.MaxSeconds = training.HasMaxSeconds ? training.MaxSeconds : 0;

@@ -33,6 +33,12 @@ internal sealed record TrainerState
     /// <summary>The lowest validation loss, in nats per token.</summary>
     public double? BestValidationLoss { get; init; }
 
+    /// <summary>Validations at the interval in a row that did not improve on <see cref="ImprovedLoss"/> by enough.</summary>
+    public int ValidationsWithoutImprovement { get; init; }
+
+    /// <summary>Loss of the last validation at the interval that improved by enough, in nats per token.</summary>
+    public double? ImprovedLoss { get; init; }
+
     /// <summary>The step of the checkpoint with the lowest validation loss; 0 for none.</summary>
     public long BestCheckpointStep { get; init; }
 
@@ -56,6 +62,16 @@ internal sealed record TrainerState
         BestValidationStep = BestValidationLoss is { } best && best <= loss ? BestValidationStep : Step,
         BestValidationLoss = BestValidationLoss is { } lowest && lowest <= loss ? lowest : loss,
     };
+
+    /// <summary>
+    /// Counts a validation at the interval, for early stopping. Validations that a cancellation or the end of training asked for
+    /// are not counted, so that an interrupted run stops where an uninterrupted one does.
+    /// </summary>
+    /// <param name="loss">Its loss.</param>
+    /// <param name="minImprovement">It has to be below the last improvement by more than this.</param>
+    public TrainerState Counted(double loss, double minImprovement) => ImprovedLoss is not { } improved || improved - loss > minImprovement
+        ? this with { ImprovedLoss = loss, ValidationsWithoutImprovement = 0 }
+        : this with { ValidationsWithoutImprovement = ValidationsWithoutImprovement + 1 };
 
     /// <summary>The state after a checkpoint of its step.</summary>
     public TrainerState Checkpointed() => ValidationStep == Step && ValidationLoss is { } loss && !(BestCheckpointLoss <= loss)

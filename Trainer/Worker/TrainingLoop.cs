@@ -73,6 +73,12 @@ internal sealed partial class TrainingLoop
         _entry = new ExchangeBuffer(0, FirstStep + (2 * place.Size));
         _gradients = replica.GradientBuffer(FirstLoss + settings.MicroBatches);
         replica.Model.Parameters.ZeroGradients();
+        replica.Model.LabelSmoothing = settings.LabelSmoothing;
+        if (settings.Patience > 0 && data.ValidationSequences == 0)
+        {
+            throw new FatalTrainingException(ErrorReasons.InvalidSpec,
+                $"training.patience is {settings.Patience}, but the dataset has nothing to validate on. Give its split a validation part, or set training.patience to 0.");
+        }
     }
 
     private TrainerState State => _replica.State;
@@ -111,6 +117,7 @@ internal sealed partial class TrainingLoop
                 }
             }
 
+            last |= _settings.Patience > 0 && State.ValidationsWithoutImprovement >= _settings.Patience;
             if (done is not null && _place.Rank == 0)
             {
                 _progress.Step(done, State.TrainSeconds);
@@ -384,7 +391,8 @@ internal sealed partial class TrainingLoop
         }
 
         var loss = sum / _data.ValidationTokens;
-        _replica.State = State.Validated(loss);
+        var counts = State.ValidationStep != State.Step && State.Step % _settings.ValidationInterval == 0;
+        _replica.State = (counts ? State.Counted(loss, _settings.MinImprovement) : State).Validated(loss);
         _metrics.Validated(loss);
         activity?.SetTag("step", State.Step).SetTag("loss", loss);
         return loss;

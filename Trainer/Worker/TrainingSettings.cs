@@ -37,6 +37,15 @@ internal sealed record TrainingSettings
     /// <summary>0 switches clipping off.</summary>
     public required double ClipNorm { get; init; }
 
+    /// <summary>Share of a target's probability that is spread over all outputs.</summary>
+    public required double LabelSmoothing { get; init; }
+
+    /// <summary>Validations without improvement that end training; 0 switches early stopping off.</summary>
+    public required int Patience { get; init; }
+
+    /// <summary>What counts as an improvement of the validation loss, in nats per token.</summary>
+    public required double MinImprovement { get; init; }
+
     public required LearningRateSchedule Schedule { get; init; }
 
     /// <summary>Micro-batches of a step, over all workers.</summary>
@@ -73,6 +82,9 @@ internal sealed record TrainingSettings
             MaxSeconds = training.MaxSeconds,
             Precision = training.Precision == "auto" ? null : Precisions.Parse(training.Precision) ?? Models.Precision.Fp32,
             ClipNorm = optimizer!.ClipNorm,
+            LabelSmoothing = training.LabelSmoothing,
+            Patience = training.Patience,
+            MinImprovement = training.MinImprovement,
             Schedule = LearningRateSchedule.Of(spec),
         };
     }

@@ -55,6 +55,46 @@ public sealed class GptNumericsTests
         Assert.Equal(expected.Sum() / 36, mean, 1e-5);
     }
 
+    [Fact]
+    public void LabelSmoothingMixesTheTargetWithAllOutputs()
+    {
+        const double Share = 0.2;
+        using var model = TestModels.Create();
+        var (inputs, targets) = (TestModels.RandomIds(12, 4), TestModels.RandomIds(12, 5));
+        var logits = ReferenceGpt.Of(model).Logits(inputs);
+        var (plain, uniform) = (0.0, 0.0);
+        for (var t = 0; t < 12; t++)
+        {
+            var most = logits[t].Max();
+            var logSum = most + Math.Log(logits[t].Sum(l => Math.Exp(l - most)));
+            plain += logSum - logits[t][targets[t]];
+            uniform += logits[t].Average(l => logSum - l);
+        }
+
+        var plainGradient = TestModels.GradientsOf(model, inputs, targets, 1);
+        var averages = new float[plainGradient.Length];
+        for (var v = 0; v < 29; v++)
+        {
+            // The mean over all targets is the uniform part.
+            var gradient = TestModels.GradientsOf(model, inputs, [.. Enumerable.Repeat(v, 12)], 1);
+            for (var i = 0; i < averages.Length; i++)
+            {
+                averages[i] += gradient[i] / 29;
+            }
+        }
+
+        model.LabelSmoothing = Share;
+        var mean = model.AccumulateGradients(inputs, targets, 1, 1f / 12, 0);
+        Assert.Equal((((1 - Share) * plain) + (Share * uniform)) / 12, mean, 1e-5);
+        Assert.Equal(plain, model.Evaluate(inputs, targets, 1).LossSum, 1e-4);
+        var smoothed = TestModels.GradientsOf(model, inputs, targets, 1);
+        var largest = plainGradient.Max(Math.Abs);
+        for (var i = 0; i < smoothed.Length; i++)
+        {
+            Assert.Equal(((1 - Share) * plainGradient[i]) + (Share * averages[i]), smoothed[i], 1e-5 * largest);
+        }
+    }
+
     // The differences are taken in double precision on the reference, which the tests above tie to the network: fp32 differences
     // would be mostly rounding.
     [Theory]

@@ -73,6 +73,31 @@ public sealed class OptimizerTests
     }
 
     [Fact]
+    public void TheRateStaysAtThePeakAndFallsInTheLastShare()
+    {
+        var schedule = new LearningRateSchedule { Shape = "warmup-stable-decay", Peak = 1e-3, Minimum = 1e-4, WarmupSteps = 100, TotalSteps = 1100, DecayShare = 0.2 };
+        Assert.Equal(5e-4, schedule.At(50, 0), 1e-12);
+        Assert.Equal(1e-3, schedule.At(100, 0), 1e-12);
+        Assert.Equal(1e-3, schedule.At(900, 0), 1e-12);
+        Assert.Equal(5.5e-4, schedule.At(1000, 0), 1e-12);
+        Assert.Equal(1e-4, schedule.At(1100, 0), 1e-12);
+    }
+
+    [Theory]
+    [InlineData("constant", 1e-3, 1e-3)]
+    [InlineData("step", 1e-3 / 4, 1e-3 / 32)]
+    [InlineData("cosine", 5.5e-4, 1e-4)]
+    [InlineData("linear", 5.5e-4, 1e-4)]
+    [InlineData("warmup-stable-decay", 5.5e-4, 1e-4)]
+    public void EveryShapeFollowsTheTime(string shape, double half, double end)
+    {
+        var schedule = new LearningRateSchedule { Shape = shape, Peak = 1e-3, Minimum = 1e-4, WarmupSteps = 10, TotalSteps = 1010, MaxSeconds = 60, StepSize = 200, Gamma = 0.5 };
+        Assert.Equal(half, schedule.At(20, 30), 1e-12);
+        Assert.Equal(end, schedule.At(20, 60), 1e-12);
+        Assert.Equal(schedule.At(20, 60), schedule.At(1010, 0));
+    }
+
+    [Fact]
     public void TheRateFollowsTheLargerOfTheSharesOfStepsAndTime()
     {
         var schedule = new LearningRateSchedule { Shape = "cosine", Peak = 1e-3, Minimum = 1e-4, WarmupSteps = 10, TotalSteps = 1000, MaxSeconds = 60 };

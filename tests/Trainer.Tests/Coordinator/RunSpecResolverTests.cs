@@ -37,7 +37,7 @@ public sealed class RunSpecResolverTests
         var spec = Resolve();
         Assert.Equal(new ModelSpec { Preset = "gpt-tiny", Architecture = "gpt2", Layers = 4, Heads = 6, Width = 192, Context = 128, Dropout = 0, Bias = true, Tied = true, Objective = "causal" }, spec.Model);
         Assert.Equal(new OptimizerSpec { Kind = "adamw", LearningRate = 1e-3, MinLearningRate = 1e-4, WarmupSteps = 100, Beta1 = 0.9, Beta2 = 0.99, Epsilon = 1e-8, WeightDecay = 0.1, ClipNorm = 1, L2 = 0, ClipValue = 0, Schedule = "cosine" }, spec.Optimizer);
-        Assert.Equal(new TrainingSpec { Steps = 1000, BatchSize = 32, MicroBatchSize = 8, ValidationInterval = 250, ValidationSequences = 200, CheckpointInterval = 250, KeepCheckpoints = 2, MaxSeconds = 0, MinWorkers = 1, Precision = "fp32" }, spec.Training);
+        Assert.Equal(new TrainingSpec { Steps = 1000, BatchSize = 32, MicroBatchSize = 8, ValidationInterval = 250, ValidationSequences = 200, CheckpointInterval = 250, KeepCheckpoints = 2, MaxSeconds = 0, MinWorkers = 1, Precision = "fp32", LabelSmoothing = 0, Patience = 0, MinImprovement = 0 }, spec.Training);
         Assert.Equal(new EvaluationSpec { Split = "validation", BleuSamples = 64, BleuTokens = 32, NgramOrder = 3, Checkpoint = "best" }, spec.Evaluation);
         Assert.Equal(new PublishSpec { ModelId = "some-run", MaxLoss = 0 }, spec.Publish);
         Assert.Equal(1, spec.Seed);
@@ -144,6 +144,31 @@ public sealed class RunSpecResolverTests
     }
 
     [Fact]
+    public void EachKindAndScheduleHasItsOwnKeysAndDefaults()
+    {
+        var common = new OptimizerSpec { LearningRate = 1e-3, WarmupSteps = 100, WeightDecay = 0, ClipNorm = 1, L2 = 0, ClipValue = 0 };
+        Same("sgd", "constant", s => (s.Momentum, s.Nesterov, s.Dampening) = (0, false, 0));
+        Same("rmsprop", "step", s => (s.Alpha, s.Centered, s.Momentum, s.Epsilon, s.StepSize, s.Gamma) = (0.99, false, 0, 1e-8, 333, 0.1));
+        Same("adam", "linear", s => (s.Beta1, s.Beta2, s.Epsilon, s.MinLearningRate) = (0.9, 0.99, 1e-8, 1e-4));
+        Same("adamw", "warmup-stable-decay", s => (s.Beta1, s.Beta2, s.Epsilon, s.WeightDecay, s.MinLearningRate, s.DecayShare) = (0.9, 0.99, 1e-8, 0.1, 1e-4, 0.2));
+
+        void Same(string kind, string schedule, Action<OptimizerSpec> own)
+        {
+            var expected = common.Clone();
+            (expected.Kind, expected.Schedule) = (kind, schedule);
+            own(expected);
+            var resolved = Resolve(s => s.Optimizer = new OptimizerSpec { Kind = kind, Schedule = schedule });
+            Assert.Equal(expected, resolved.Optimizer);
+            Assert.Equal(resolved, RunSpecResolver.Resolve(resolved, "another-run"));
+            _ = Optimizers.Optimizer.Create(resolved.Optimizer);
+        }
+    }
+
+    [Fact]
+    public void WithPatienceEveryValidatedModelIsKept() =>
+        Assert.Equal(40, Resolve(s => s.Training = new TrainingSpec { Patience = 3, ValidationInterval = 40 }).Training.CheckpointInterval);
+
+    [Fact]
     public void TheCallersSpecIsNotChanged()
     {
         var spec = new RunSpec { Dataset = new DatasetSpec { Sources = { "a.txt" } }, Model = new ModelSpec() };
@@ -194,6 +219,30 @@ public sealed class RunSpecResolverTests
         { "optimizer.epsilon is 0", "above 0", s => s.Optimizer = new OptimizerSpec { Epsilon = 0 } },
         { "optimizer.weight_decay is -1", "from 0", s => s.Optimizer = new OptimizerSpec { WeightDecay = -1 } },
         { "optimizer.clip_norm is -1", "0 switches clipping off", s => s.Optimizer = new OptimizerSpec { ClipNorm = -1 } },
+        { "optimizer.beta1 is set, but optimizer.kind is sgd", "leave it out", s => s.Optimizer = new OptimizerSpec { Kind = "sgd", Beta1 = 0.9 } },
+        { "optimizer.epsilon is set, but optimizer.kind is sgd", "leave it out", s => s.Optimizer = new OptimizerSpec { Kind = "sgd", Epsilon = 1e-8 } },
+        { "optimizer.momentum is set, but optimizer.kind is adamw", "leave it out", s => s.Optimizer = new OptimizerSpec { Momentum = 0.9 } },
+        { "optimizer.momentum is 1", "below 1", s => s.Optimizer = new OptimizerSpec { Kind = "sgd", Momentum = 1 } },
+        { "optimizer.nesterov is true, but optimizer.momentum is 0", "for example to 0.9", s => s.Optimizer = new OptimizerSpec { Kind = "sgd", Nesterov = true } },
+        { "optimizer.nesterov is set, but optimizer.kind is rmsprop", "leave it out", s => s.Optimizer = new OptimizerSpec { Kind = "rmsprop", Nesterov = true } },
+        { "optimizer.dampening is 0.1", "nesterov false", s => s.Optimizer = new OptimizerSpec { Kind = "sgd", Momentum = 0.9, Nesterov = true, Dampening = 0.1 } },
+        { "optimizer.alpha is 1", "below 1", s => s.Optimizer = new OptimizerSpec { Kind = "rmsprop", Alpha = 1 } },
+        { "optimizer.alpha is set, but optimizer.kind is adam", "leave it out", s => s.Optimizer = new OptimizerSpec { Kind = "adam", Alpha = 0.9 } },
+        { "optimizer.centered is set, but optimizer.kind is adamw", "leave it out", s => s.Optimizer = new OptimizerSpec { Centered = false } },
+        { "optimizer.l2 is 0.1, but optimizer.kind is adamw", "set optimizer.kind to adam", s => s.Optimizer = new OptimizerSpec { L2 = 0.1 } },
+        { "optimizer.l2 is -1", "from 0", s => s.Optimizer = new OptimizerSpec { Kind = "adam", L2 = -1 } },
+        { "optimizer.weight_decay is 0.1, but optimizer.kind is adam", "set optimizer.kind to adamw", s => s.Optimizer = new OptimizerSpec { Kind = "adam", WeightDecay = 0.1 } },
+        { "optimizer.clip_value is -1", "0 switches clipping by value off", s => s.Optimizer = new OptimizerSpec { ClipValue = -1 } },
+        { "optimizer.schedule is 'exponential'", "constant, step, cosine, linear, warmup-stable-decay", s => s.Optimizer = new OptimizerSpec { Schedule = "exponential" } },
+        { "optimizer.min_learning_rate is set, but optimizer.schedule is constant", "leave it out", s => s.Optimizer = new OptimizerSpec { Schedule = "constant", MinLearningRate = 1e-5 } },
+        { "optimizer.gamma is set, but optimizer.schedule is cosine", "leave it out", s => s.Optimizer = new OptimizerSpec { Gamma = 0.5 } },
+        { "optimizer.gamma is 2", "at most 1", s => s.Optimizer = new OptimizerSpec { Schedule = "step", Gamma = 2 } },
+        { "optimizer.step_size is 0", "from 1", s => s.Optimizer = new OptimizerSpec { Schedule = "step", StepSize = 0 } },
+        { "optimizer.decay_share is 0", "above 0", s => s.Optimizer = new OptimizerSpec { Schedule = "warmup-stable-decay", DecayShare = 0 } },
+        { "training.label_smoothing is 1", "below 1", s => s.Training = new TrainingSpec { LabelSmoothing = 1 } },
+        { "training.patience is -1", "0 switches early stopping off", s => s.Training = new TrainingSpec { Patience = -1 } },
+        { "training.min_improvement is 0.1, but training.patience is 0", "set training.patience above 0", s => s.Training = new TrainingSpec { MinImprovement = 0.1 } },
+        { "training.checkpoint_interval is 100, but must divide training.validation_interval 250", "leave it out", s => s.Training = new TrainingSpec { Patience = 3, CheckpointInterval = 100 } },
         { "training.steps is 0", "from 1", s => s.Training = new TrainingSpec { Steps = 0 } },
         { "training.steps is 100000000", "99999999", s => s.Training = new TrainingSpec { Steps = 100_000_000 } },
         { "training.batch_size is -4", "from 1", s => s.Training = new TrainingSpec { BatchSize = -4 } },
