@@ -19,6 +19,9 @@ return args switch
     [TextMemoryBench.SelfCommand, var source, var store] => await TextMemoryBench.RunSelfAsync(source, store),
     ["quality", .. var rest] => await QualityBench.RunAsync(rest),
     ["mr", .. var rest] => await LlmPipeline.Bench.Mr.MrBench.RunAsync(rest),
+    ["train-speed", .. var rest] => await TrainSpeedBench.RunAsync(rest),
+    [TrainSpeedBench.SelfCommand, .. var rest] => TrainSpeedBench.RunSelf(rest),
+    [TrainSpeedBench.LiveCommand, var precision] => TrainSpeedBench.RunLive(precision),
     ["multilingual"] => await MultilingualBench.RunAsync(),
     _ => Usage(),
 };
@@ -38,6 +41,7 @@ static int Usage()
           mr [folds=N] [--anew]             sentence polarity: pretrained and fine-tuned against from scratch, 10 folds (needs LLMPIPELINE_TEST_DATA)
           multilingual                      tokens of 48 languages with a vocabulary of 32k, relative to English (needs LLMPIPELINE_TEST_DATA)
           quality [--full] [--anew]         published numbers reproduced, in one table; resumable, 100 minutes (needs LLMPIPELINE_TEST_DATA)
+          train-speed [ROUNDS] [SET-UP]     training steps and memory beside nanoGPT's in PyTorch on one core; default 3 (needs /usr/bin/python3 with torch)
           shakespeare-char TEXT [SEED ...]  validation loss of nanoGPT's character set-up on TEXT (Tiny Shakespeare); default 1 2 3
         """);
     return 2;

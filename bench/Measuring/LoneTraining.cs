@@ -1,0 +1,91 @@
+using System.Diagnostics.Metrics;
+using LlmPipeline.Models;
+using LlmPipeline.Runs.V1;
+using LlmPipeline.Text;
+using LlmPipeline.Trainer;
+using LlmPipeline.Trainer.Coordinator;
+using LlmPipeline.Trainer.Optimizers;
+using LlmPipeline.Trainer.Worker;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Logging.Abstractions;
+using TorchSharp;
+
+namespace LlmPipeline.Bench.Measuring;
+
+/// <summary>The trainer's own loop in one process, by itself, on random ids; without validation, without checkpoints.</summary>
+internal static class LoneTraining
+{
+    /// <summary>Takes a spec's steps.</summary>
+    /// <param name="spec">What is to be trained; completed as the coordinator does.</param>
+    /// <param name="vocabulary">Number of ids.</param>
+    /// <param name="stepDone">Called after each step.</param>
+    public static void Run(RunSpec spec, int vocabulary, Action<Replica> stepDone)
+    {
+        spec.DatasetName = "datasets/random";
+        spec.Training.ValidationInterval = spec.Training.CheckpointInterval = spec.Training.Steps + 1;
+        spec = RunSpecResolver.Resolve(spec, "train-speed");
+        var settings = TrainingSettings.From(spec);
+        var model = LanguageModel.Create(TrainingSettings.ModelOf(spec, vocabulary, 0), spec.Seed, torch.CPU);
+        using var replica = new Replica(1, model, Optimizer.Create(spec.Optimizer), new TrainerState { Run = "runs/train-speed", SpecHash = "" });
+        using var services = new ServiceCollection().AddMetrics().BuildServiceProvider();
+        using var trace = new TrainingTrace(replica.Run);
+        var outside = new Outside();
+        var loop = new TrainingLoop(
+            replica, settings, new TrainingData(new RandomIds(1_000_000, vocabulary), null, settings), new RingPlace(null, 0, 1), true,
+            (_, _) => throw new InvalidOperationException("There is no other worker."), outside, outside, outside,
+            new TrainerMetrics(services.GetRequiredService<IMeterFactory>()), trace, NullLogger.Instance)
+        {
+            StepDone = () => stepDone(replica),
+        };
+        loop.Run();
+    }
+
+    private sealed class RandomIds(int count, int vocabulary) : TokenSplit
+    {
+        private readonly int[] _ids = Make(count, vocabulary);
+
+        public override long TokenCount => count;
+
+        public override long ByteCount => count;
+
+        public override long DocumentCount => 1;
+
+        public override void Read(long position, Span<int> ids) => _ids.AsSpan((int)position, ids.Length).CopyTo(ids);
+
+        private static int[] Make(int count, int vocabulary)
+        {
+            var random = new Random(1);
+            return [.. Enumerable.Range(0, count).Select(_ => random.Next(vocabulary))];
+        }
+    }
+
+    /// <summary>Nobody outside of the loop wants anything.</summary>
+    private sealed class Outside : ILoopControl, IProgressSink, ICheckpointStore
+    {
+        public bool StopRequested => false;
+
+        public bool LeaveRequested => false;
+
+        public bool Exiting => false;
+
+        public bool GiveUp(TimeSpan waited) => false;
+
+        public void Step(StepMetrics metrics, double trainSeconds)
+        {
+        }
+
+        public void Share(double fraction)
+        {
+        }
+
+        public void Checkpoint(string name, double? validationLoss)
+        {
+        }
+
+        public void Finished(double trainSeconds)
+        {
+        }
+
+        public string Save(Replica replica, int keep) => $"runs/train-speed/checkpoints/{replica.State.Step:D8}";
+    }
+}
