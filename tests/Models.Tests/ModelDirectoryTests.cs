@@ -151,6 +151,33 @@ public sealed class ModelDirectoryTests : IDisposable
     }
 
     [Theory]
+    [InlineData("rnn", null, true, true)]
+    [InlineData("lstm", 9, true, false)]
+    [InlineData("gru", 9, false, true)]
+    [InlineData("feed-forward", 9, true, false)]
+    [InlineData("feed-forward", null, false, true)]
+    public async Task AWrittenRecurrentOrFeedForwardNetworkLoadsBitForBit(string architecture, int? embedding, bool tied, bool bias)
+    {
+        var isRecurrent = architecture != "feed-forward";
+        using var model = TestModels.Create(new ModelConfig
+        {
+            Architecture = architecture, VocabularySize = 29, Layers = 2, Width = 16, EmbeddingWidth = embedding, Context = 12, Dropout = 0.25, Tied = tied, Bias = bias, EndOfTextId = 28,
+            VariationalDropout = isRecurrent, RecurrentDropout = isRecurrent ? 0.5 : 0, Window = isRecurrent ? 0 : 3, DirectConnections = !isRecurrent,
+        });
+        var folder = await WriteAsync(model);
+        using var loaded = ModelDirectory.LoadNetwork(folder, torch.CPU);
+        Assert.Equal(model.Config, loaded.Config);
+        Assert.True(model.Parameters.Values.SequenceEqual(loaded.Parameters.Values));
+        var description = ModelDirectory.Describe(folder);
+        Assert.Equal((architecture, model.ParameterCount, 12), (description.Architecture, description.ParameterCount, description.Context));
+        if (isRecurrent)
+        {
+            using var file = SafetensorsFile.Open(Path.Combine(folder, "model.safetensors"));
+            Assert.Equal([16 * (architecture == "rnn" ? 1 : architecture == "gru" ? 3 : 4), 16], file.Tensors[$"{architecture}.weight_hh_l1"].Shape);
+        }
+    }
+
+    [Theory]
     [InlineData("hidden_act", "\"gelu\"", "'gelu'; silu")]
     [InlineData("attention_bias", "true", "does not compute")]
     [InlineData("mlp_bias", "true", "does not compute")]

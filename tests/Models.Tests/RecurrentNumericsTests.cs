@@ -1,5 +1,7 @@
 using System.Runtime.InteropServices;
+using System.Text.Json.Nodes;
 using LlmPipeline.Models.Networks;
+using TorchSharp;
 
 namespace LlmPipeline.Models.Tests;
 
@@ -70,6 +72,41 @@ public sealed class RecurrentNumericsTests
         }
 
         double LossSum() => reference.LossSum(inputs[..Time], targets[..Time]) + reference.LossSum(inputs[Time..], targets[Time..]);
+    }
+
+    [Theory]
+    [MemberData(nameof(Cells))]
+    public void LogitsAndGradientsEqualThoseThatPyTorchRecorded(string architecture)
+    {
+        var recorded = JsonNode.Parse(File.ReadAllText(Path.Combine(AppContext.BaseDirectory, "Recorded", "recurrent.json")))!;
+        var network = recorded["networks"]![architecture]!;
+        var (ids, targets) = (Numbers<int>(recorded["ids"]!), Numbers<int>(recorded["targets"]!));
+        using var model = LanguageModel.Create(
+            new ModelConfig
+            {
+                Architecture = architecture, VocabularySize = (int)recorded["vocabulary"]!, Layers = (int)recorded["layers"]!, Width = (int)recorded["hidden"]!,
+                EmbeddingWidth = (int)recorded["embedding"]!, Context = ids.Length / 2, Tied = false,
+            },
+            1, torch.CPU);
+        var names = network["tensors"]!.AsArray().Select(n => (string)n!).ToArray();
+        Assert.Equal(names.Order(StringComparer.Ordinal), model.Parameters.Views.Select(v => v.Name).Order(StringComparer.Ordinal));
+        for (var i = 0; i < names.Length; i++)
+        {
+            var values = model.Parameters.ValuesOf(names[i]);
+            for (var k = 0; k < values.Length; k++)
+            {
+                values[k] = (float)(Math.Sin((0.37 * k) + i) / 2); // as the script has it
+            }
+        }
+
+        Assert.All(Numbers<double>(network["logits"]!).Zip(TestModels.ForwardLogits(model, ids, 2)), pair => Assert.Equal(pair.First, pair.Second, 2e-6));
+        var gradients = TestModels.GradientsOf(model, ids, targets, 2);
+        foreach (var view in model.Parameters.Views)
+        {
+            Assert.All(Numbers<double>(network["gradients"]![view.Name]!).Zip(gradients.Skip(view.Offset).Take(view.Length)), pair => Assert.Equal(pair.First, pair.Second, 2e-6));
+        }
+
+        static T[] Numbers<T>(JsonNode node) => [.. node.AsArray().Select(n => n!.GetValue<T>())];
     }
 
     [Theory]
