@@ -70,7 +70,7 @@ public static class ModelDirectory
         await directory.WriteTextAsync(GenerationConfigFile, GenerationConfig(model), cancellationToken).ConfigureAwait(false);
         if (model is LanguageModel { Config.Tuning.Lora: not null } adapted)
         {
-            await AdapterFiles.WriteAsync(directory, adapted, "", cancellationToken).ConfigureAwait(false);
+            await AdapterFiles.WriteAsync(directory, adapted, cancellationToken).ConfigureAwait(false);
         }
     }
 
@@ -121,13 +121,15 @@ public static class ModelDirectory
         }
     }
 
-    /// <summary>Writes the low-rank updates of a network, as PEFT does, into a folder of the directory.</summary>
-    public static Task WriteAdapterAsync(DirectoryWriter directory, LanguageModel model, string folder, CancellationToken cancellationToken = default)
+    /// <summary>Last parts of the names of the layers that LoRA can adapt; empty where there are none.</summary>
+    public static IReadOnlyList<string> AdapterTargets(ModelConfig config)
     {
-        ArgumentNullException.ThrowIfNull(directory);
-        ArgumentNullException.ThrowIfNull(model);
-        return AdapterFiles.WriteAsync(directory, model, folder + "/", cancellationToken);
+        ArgumentNullException.ThrowIfNull(config);
+        return NetworkArchitecture.Of(config.Architecture).AdapterTargets;
     }
+
+    /// <summary>Whether a file of the directory belongs to an adapter.</summary>
+    public static bool IsAdapterFile(string file) => file is AdapterFiles.ConfigFile or AdapterFiles.WeightsFile;
 
     /// <summary>Reads the sizes of the network in a local folder.</summary>
     /// <exception cref="InvalidDataException">The file is missing or wrong; the message names file and key.</exception>

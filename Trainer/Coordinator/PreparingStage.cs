@@ -2,11 +2,12 @@ using Grpc.Core;
 using LlmPipeline.Datasets.V1;
 using LlmPipeline.Runs.V1;
 using LlmPipeline.ServiceDefaults;
+using LlmPipeline.Storage;
 
 namespace LlmPipeline.Trainer.Coordinator;
 
 /// <summary>PREPARING: the dataset is made, or found, by the Preprocessor.</summary>
-internal sealed partial class PreparingStage(DatasetService.DatasetServiceClient datasets, RunCatalog runs, ILogger<PreparingStage> logger)
+internal sealed partial class PreparingStage(DatasetService.DatasetServiceClient datasets, RunCatalog runs, IBlobStore store, ILogger<PreparingStage> logger)
 {
     private static readonly TimeSpan CancelPatience = TimeSpan.FromSeconds(5);
 
@@ -41,6 +42,11 @@ internal sealed partial class PreparingStage(DatasetService.DatasetServiceClient
         }
 
         Check(run.Spec, dataset);
+        if (run.Spec.FineTune is { } tune)
+        {
+            await FineTuneResolver.CheckTokenizerAsync(tune, dataset, store, cancellationToken);
+        }
+
         return dataset;
     }
 

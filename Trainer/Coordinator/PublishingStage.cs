@@ -44,10 +44,7 @@ internal sealed class PublishingStage(IBlobStore store, TimeProvider time)
             try
             {
                 var directory = store.CreateDirectory(name);
-                foreach (var file in description.Files)
-                {
-                    await directory.WriteAsync(file, (stream, token) => CopyAsync(Path.Combine(folder, file), stream, token), cancellationToken);
-                }
+                await WriteAsync(directory, run, folder, description, cancellationToken);
 
                 await directory.CommitAsync(lineage, BlobCondition.NotExists, cancellationToken);
                 activity?.SetTag("model", name);
@@ -56,6 +53,25 @@ internal sealed class PublishingStage(IBlobStore store, TimeProvider time)
             catch (BlobConditionException)
             {
                 // Somebody else published this version in the meantime.
+            }
+        }
+    }
+
+    private static async Task WriteAsync(DirectoryWriter directory, Run run, string folder, ModelDescription description, CancellationToken cancellationToken)
+    {
+        var merge = run.Spec.FineTune is { Method: "lora", Lora.Merge: true };
+        if (merge)
+        {
+            using var model = ModelDirectory.LoadNetwork(folder, TorchSharp.torch.CPU);
+            await ModelDirectory.WriteAsync(directory, model, await File.ReadAllTextAsync(Path.Combine(folder, ModelDirectory.TokenizerFile), cancellationToken), cancellationToken: cancellationToken);
+        }
+
+        foreach (var file in description.Files)
+        {
+            var isAdapter = ModelDirectory.IsAdapterFile(file);
+            if (!merge || isAdapter)
+            {
+                await directory.WriteAsync(merge ? $"adapter/{file}" : file, (stream, token) => CopyAsync(Path.Combine(folder, file), stream, token), cancellationToken);
             }
         }
     }
@@ -118,6 +134,7 @@ internal sealed class PublishingStage(IBlobStore store, TimeProvider time)
             ["dataset"] = run.Dataset,
             ["dataset_manifest_sha256"] = dataset is (var text, _) ? HashOf(text) : null,
             ["tokenizer"] = properties is null ? null : Text(properties, "tokenizer"),
+            ["base"] = run.Spec.FineTune?.Base,
             ["evaluation"] = run.Evaluation?.Name,
             ["split"] = run.Evaluation?.Split,
             ["loss"] = Finite(quality?.Loss),

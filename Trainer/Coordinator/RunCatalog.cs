@@ -97,6 +97,8 @@ internal sealed partial class RunCatalog(IBlobStore store, TimeProvider time, IL
             RpcErrors.ThrowInvalidArgument(ErrorReasons.InvalidSpec, "request_id is not a UUID; make a new one for each run, or leave it out.");
         }
 
+        request = request.Clone();
+        request.Spec = await FineTuneResolver.ResolveAsync(request.Spec, store, name => records.TryGet(ResourceName.IdOf(name, "runs"))?.Value, cancellationToken);
         if (request.ValidateOnly)
         {
             return New(request.RunId.Length > 0 ? request.RunId : RunIds.New(), request);

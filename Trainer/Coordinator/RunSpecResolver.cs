@@ -28,7 +28,7 @@ internal static class RunSpecResolver
         else
         {
             SizeDial.Apply(resolved);
-            resolved.Model = ModelSpecResolver.Resolve(resolved.Model ?? new ModelSpec(), hasSize: resolved.HasSize);
+            resolved.Model = ModelSpecResolver.Resolve(resolved.Model ?? new ModelSpec(), hasSize: resolved.HasSize || resolved.FineTune is not null);
             resolved.Training = TrainingSpecResolver.Resolve(resolved.Training ?? new TrainingSpec(), resolved.Model.Architecture);
             resolved.Optimizer = OptimizerSpecResolver.Resolve(resolved.Optimizer ?? new OptimizerSpec(), resolved.Training.Steps);
         }
@@ -48,7 +48,7 @@ internal static class RunSpecResolver
             return;
         }
 
-        SpecCheck.That(spec.Dataset is { Sources.Count: > 0 }, "dataset.sources",
+        SpecCheck.That(spec.Dataset is { Sources.Count: > 0 } or { Mixture.Count: > 0 }, "dataset.sources",
             $"is empty; name the text: 'dotnet-docs:', a file, a folder or a glob (or set dataset_name to a dataset that exists)");
     }
 

@@ -17,6 +17,9 @@ internal sealed record TrainingDataset(
     /// <summary>Equal for datasets with the same content; null when it is not known.</summary>
     public string? Fingerprint { get; init; }
 
+    /// <summary>Names of the classes of documents; null when they have none.</summary>
+    public IReadOnlyList<string>? Labels { get; init; }
+
     /// <inheritdoc/>
     public void Dispose() => Owner?.Dispose();
 }

@@ -42,7 +42,9 @@ internal sealed partial class EpochRunner(
             Announce();
             var trace = Trace(plan, replica.State.Step);
             LogEpoch(plan.Epoch, plan.Run, plan.Rank, plan.Members.Count, replica.State.Step);
-            var data = new TrainingData(dataset.Train, dataset.Validation, settings);
+            ITrainingData data = dataset.Labels is null
+                ? new TrainingData(dataset.Train, dataset.Validation, settings)
+                : new LabelledData(dataset.Train, dataset.Validation, dataset.VocabularySize, dataset.EndOfTextId, settings);
             var loop = new TrainingLoop(
                 replica, settings, data, new RingPlace(ring, plan.Rank, plan.Members.Count), device.type == DeviceType.CPU,
                 (source, step) => Copy(replica, plan, source, step, cancellationToken),
@@ -135,9 +137,9 @@ internal sealed partial class EpochRunner(
         }
 
         DropReplica();
-        var config = TrainingSettings.ModelOf(plan.Spec, dataset.VocabularySize, dataset.EndOfTextId);
+        var model = FineTuning.CreateAsync(store, plan.Spec, dataset, plan.SourceRank >= 0 ? "" : plan.Checkpoint, device, cancellationToken).GetAwaiter().GetResult();
         var fresh = new TrainerState { Run = plan.Run, SpecHash = Convert.ToHexStringLower(SHA256.HashData(plan.Spec.ToByteArray())) };
-        var replica = new Replica(plan.Attempt, LanguageModel.Create(config, plan.Spec.Seed, device), Optimizer.Create(plan.Spec.Optimizer), fresh);
+        var replica = new Replica(plan.Attempt, model, Optimizer.Create(plan.Spec.Optimizer), fresh);
         try
         {
             if (plan.SourceRank >= 0)
