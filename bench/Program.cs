@@ -15,6 +15,9 @@ return args switch
     [TokenizerTrainBench.SelfCommand, var text, var output] => TokenizerTrainBench.RunSelf(text, output),
     ["tokenizer-encode", .. var rest] => await TokenizerEncodeBench.RunAsync(Rounds(rest, 3)),
     [TokenizerEncodeBench.SelfCommand, var side, var threads] => await TokenizerEncodeBench.RunSelfAsync(side, int.Parse(threads, CultureInfo.InvariantCulture)),
+    ["ablation", var text, .. var rest] => await AblationBench.RunAsync(Path.GetFullPath(text), rest),
+    ["optimizer", .. var rest] => await OptimizerBench.RunAsync(Rounds(rest, 5)),
+    [OptimizerBench.SelfCommand] => OptimizerBench.RunSelf(),
     ["text-memory", .. var rest] => await TextMemoryBench.RunAsync(rest),
     [TextMemoryBench.SelfCommand, var source, var store] => await TextMemoryBench.RunSelfAsync(source, store),
     ["quality", .. var rest] => await QualityBench.RunAsync(rest),
@@ -37,6 +40,8 @@ static int Usage()
           ngram [DATA FOLDER]               n-gram models against published losses, and what they cost; default LLMPIPELINE_TEST_DATA
           tokenizer-train [ROUNDS]          BPE training on 100 MB against Hugging Face tokenizers; default 5
           tokenizer-encode [ROUNDS]         BPE encoding of 10 MB against tiktoken and Microsoft.ML.Tokenizers; default 3
+          ablation TEXT [--anew] [workers=N]  each means against overfitting alone and together, on TEXT (Tiny Shakespeare); resumable
+          optimizer [ROUNDS]                a step of AdamW over 10.7 million parameters against PyTorch's (needs python3-torch); default 5
           text-memory [PART ...] [scale=S]  peak memory and throughput from files to shards: 100mb, 4gb, line, files; needs 20 GB of disk
           mr [folds=N] [--anew]             sentence polarity: pretrained and fine-tuned against from scratch, 10 folds (needs LLMPIPELINE_TEST_DATA)
           multilingual                      tokens of 48 languages with a vocabulary of 32k, relative to English (needs LLMPIPELINE_TEST_DATA)

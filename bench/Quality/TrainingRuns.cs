@@ -26,7 +26,10 @@ internal sealed record Trained(double Loss, double Accuracy, double NgramLoss, l
 /// Trains through the application, as a user would, and keeps what came of it: a training that has been done is not done again,
 /// one that was interrupted goes on from its checkpoint.
 /// </summary>
-internal sealed class TrainingRuns(string folder, int workers) : IAsyncDisposable
+/// <param name="folder">Where it is kept.</param>
+/// <param name="workers">Workers that train.</param>
+/// <param name="bench">Begins the names of its runs.</param>
+internal sealed class TrainingRuns(string folder, int workers, string bench = "quality") : IAsyncDisposable
 {
     private readonly int _httpPort = FreePort();
     private readonly int _grpcPort = FreePort();
@@ -34,19 +37,20 @@ internal sealed class TrainingRuns(string folder, int workers) : IAsyncDisposabl
 
     private string Endpoint => $"http://localhost:{_grpcPort}";
 
+    /// <summary>The id of a training's run.</summary>
+    public string IdOf(Training training) => $"{bench}-{KeyOf(training)}";
+
     /// <summary>Trains, or finds what was trained.</summary>
     public async Task<Trained> GetAsync(Training training)
     {
-        var key = Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(
-            File.ReadAllText(Path.Combine(Machine.RepositoryRoot, training.File)) + string.Join('\n', training.Settings))))[..12];
-        var kept = Path.Combine(folder, $"{key}.json");
+        var kept = Path.Combine(folder, $"{KeyOf(training)}.json");
         if (File.Exists(kept))
         {
             return Parse(await File.ReadAllTextAsync(kept));
         }
 
         await StartAsync();
-        var run = $"quality-{key}";
+        var run = IdOf(training);
         Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"== {DateTime.Now:HH:mm:ss} {training.Group}: {training.Name} (run {run})"));
         var shown = await FollowAsync(run, training);
         await File.WriteAllTextAsync(kept, shown);
@@ -103,6 +107,9 @@ internal sealed class TrainingRuns(string folder, int workers) : IAsyncDisposabl
 
     private Task<string> CliAsync(IReadOnlyList<string> arguments) =>
         Machine.OutputOfAsync("dotnet", ["run", "--project", "Cli", "--", .. arguments, "--endpoint", Endpoint], Machine.RepositoryRoot);
+
+    private static string KeyOf(Training training) => Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(
+        File.ReadAllText(Path.Combine(Machine.RepositoryRoot, training.File)) + string.Join('\n', training.Settings))))[..12];
 
     private static Trained Parse(string json)
     {
