@@ -161,10 +161,9 @@ public abstract class LanguageModel : ITokenModel
             (logits_MV, targets_M) = Predict(inputs_BT, targets_BT, places_M, new Pass(batch) { Dropout = dropout, Tape = tape });
         }
 
-        var loss = F.cross_entropy(logits_MV.to(float32), targets_M, reduction: nn.Reduction.Sum, label_smoothing: LabelSmoothing);
-        (loss * lossScale).backward();
+        var lossSum = TokenLoss.Backward(logits_MV.to(float32), targets_M, lossScale, LabelSmoothing);
         tape.Backward();
-        return loss.item<float>() / places_M.Length;
+        return (float)(lossSum / places_M.Length);
     }
 
     /// <summary>Sum of token losses in nats (float64), and the number of tokens whose most likely prediction is right, without dropout.</summary>

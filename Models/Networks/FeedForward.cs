@@ -45,7 +45,7 @@ internal sealed class FeedForward : LanguageModel
         var before_BW = before?.Ids ?? full([pass.Batch, Config.Window - 1], Config.EndOfTextId, int64, ids_N.device);
         var all_BS = cat([before_BW, ids_BT], 1);
         before?.Keep(all_BS);
-        var x_NC = _embedding.index_select(0, all_BS.unfold(1, Config.Window, 1).reshape(-1)).view(ids_N.shape[0], -1);
+        var x_NC = Lookup.Rows(_embedding, all_BS.unfold(1, Config.Window, 1).reshape(-1), pass).view(ids_N.shape[0], -1);
         return pass.Dropout?.Apply(x_NC) ?? x_NC;
     }
 

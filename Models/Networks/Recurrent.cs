@@ -41,7 +41,7 @@ internal sealed class Recurrent : LanguageModel
     private protected override int BlockCount => _layers.Length;
 
     // Time first, until the last block.
-    private protected override Tensor Embed(Tensor ids_N, Pass pass) => Drop(_embedding.index_select(0, ids_N.view(pass.Batch, -1).t().reshape(-1)), pass);
+    private protected override Tensor Embed(Tensor ids_N, Pass pass) => Drop(Lookup.Rows(_embedding, ids_N.view(pass.Batch, -1).t().reshape(-1), pass), pass);
 
     private protected override Tensor Block(int index, Tensor x_NC, Pass pass)
     {
