@@ -26,13 +26,14 @@ internal static class AdapterFiles
     /// <summary>Writes the adapter of a network with low-rank updates.</summary>
     /// <param name="directory">Where to.</param>
     /// <param name="model">The network.</param>
+    /// <param name="values">Its trainable parameters; null for the present ones.</param>
     /// <param name="cancellationToken">Ends the writing.</param>
-    public static async Task WriteAsync(DirectoryWriter directory, LanguageModel model, CancellationToken cancellationToken)
+    public static async Task WriteAsync(DirectoryWriter directory, LanguageModel model, float[]? values, CancellationToken cancellationToken)
     {
         SafetensorsEntry[] entries =
         [
             .. model.Parameters.Views.Select(v => new SafetensorsEntry(Prefix + v.Name, v.Shape,
-                (offset, destination) => model.Parameters.Values.Slice(v.Offset + (int)offset, destination.Length).CopyTo(destination))),
+                (offset, destination) => (values ?? model.Parameters.Values).Slice(v.Offset + (int)offset, destination.Length).CopyTo(destination))),
         ];
         await directory.WriteTextAsync(ConfigFile, Config(model), cancellationToken).ConfigureAwait(false);
         await directory.WriteAsync(WeightsFile, (stream, token) => Safetensors.WriteAsync(stream, entries, new Dictionary<string, string> { ["format"] = "pt" }, token), cancellationToken)

@@ -47,8 +47,10 @@ public abstract class FlatParameters
     public abstract void UploadFrozenValues();
 
     /// <summary>Values of a tensor on the host, trainable or not; empty when there is none of this name.</summary>
-    public Span<float> ValuesOf(string name) =>
-        Views.FirstOrDefault(v => v.Name == name) is { } view ? Values.Slice(view.Offset, view.Length)
+    /// <param name="name">Its name.</param>
+    /// <param name="trained">Values of the trainable tensors that stand for <see cref="Values"/>; null for those.</param>
+    public Span<float> ValuesOf(string name, float[]? trained = null) =>
+        Views.FirstOrDefault(v => v.Name == name) is { } view ? (trained ?? Values).Slice(view.Offset, view.Length)
         : FrozenViews.FirstOrDefault(v => v.Name == name) is { } frozen ? FrozenValues.Slice(frozen.Offset, frozen.Length)
         : default;
 }

@@ -45,10 +45,11 @@ public static class ModelDirectory
     /// <param name="directory">Where to.</param>
     /// <param name="model">The model.</param>
     /// <param name="tokenizerJson">Its tokenizer's file.</param>
+    /// <param name="values">A network's trainable parameters, laid out as <see cref="FlatParameters.Values"/>; null for its present ones.</param>
     /// <param name="maxShardBytes">Weights of more bytes are written in several files, as transformers does.</param>
     /// <param name="cancellationToken">Ends the writing.</param>
     public static async Task WriteAsync(
-        DirectoryWriter directory, ITokenModel model, string tokenizerJson, long maxShardBytes = WeightFiles.MaxShardBytes, CancellationToken cancellationToken = default)
+        DirectoryWriter directory, ITokenModel model, string tokenizerJson, float[]? values = null, long maxShardBytes = WeightFiles.MaxShardBytes, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(directory);
         ArgumentNullException.ThrowIfNull(model);
@@ -56,7 +57,7 @@ public static class ModelDirectory
         {
             case LanguageModel network:
                 await directory.WriteTextAsync(ConfigFile, WriteConfig(network.Config), cancellationToken).ConfigureAwait(false);
-                await WeightFiles.WriteAsync(directory, NetworkWeights.Entries(network), maxShardBytes, cancellationToken).ConfigureAwait(false);
+                await WeightFiles.WriteAsync(directory, NetworkWeights.Entries(network, values), maxShardBytes, cancellationToken).ConfigureAwait(false);
                 break;
             case NgramTokenModel ngrams:
                 await directory.WriteTextAsync(ConfigFile, NgramConfigJson.Write(ngrams), cancellationToken).ConfigureAwait(false);
@@ -70,7 +71,7 @@ public static class ModelDirectory
         await directory.WriteTextAsync(GenerationConfigFile, GenerationConfig(model), cancellationToken).ConfigureAwait(false);
         if (model is LanguageModel { Config.Tuning.Lora: not null } adapted)
         {
-            await AdapterFiles.WriteAsync(directory, adapted, cancellationToken).ConfigureAwait(false);
+            await AdapterFiles.WriteAsync(directory, adapted, values, cancellationToken).ConfigureAwait(false);
         }
     }
 

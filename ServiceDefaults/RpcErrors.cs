@@ -20,6 +20,8 @@ public static class ErrorReasons
     public const string TokenizerMismatch = "TOKENIZER_MISMATCH";
     public const string OutOfMemory = "OUT_OF_MEMORY";
     public const string LossNotFinite = "LOSS_NOT_FINITE";
+    public const string LossSpike = "LOSS_SPIKE";
+    public const string GradientExploded = "GRADIENT_EXPLODED";
     public const string GateNotPassed = "GATE_NOT_PASSED";
     public const string QueueFull = "QUEUE_FULL";
     public const string OldEpoch = "OLD_EPOCH";

@@ -61,7 +61,17 @@ public static class BlobStoreExtensions
     /// <exception cref="BlobNotFoundException">The directory does not exist.</exception>
     /// <exception cref="CorruptDirectoryException">A file is missing, has another length or another hash.</exception>
     public static Task<string> GetVerifiedLocalDirectoryAsync(this IBlobStore store, string directory, CancellationToken cancellationToken = default) =>
-        VerifiedDirectory.GetAsync(store, directory, cancellationToken);
+        VerifiedDirectory.GetAsync(store, directory, anew: false, cancellationToken);
+
+    /// <summary>The same; with <paramref name="anew"/> every file is hashed, and a manifest without a checksum of its own is refused.</summary>
+    public static Task<string> GetVerifiedLocalDirectoryAsync(this IBlobStore store, string directory, bool anew, CancellationToken cancellationToken = default) =>
+        VerifiedDirectory.GetAsync(store, directory, anew, cancellationToken);
+
+    /// <summary>Reads all files of a committed directory and compares them with its manifest, which has to have a checksum of its own.</summary>
+    /// <exception cref="BlobNotFoundException">The directory does not exist.</exception>
+    /// <exception cref="CorruptDirectoryException">The manifest is damaged, or a file is missing, has another length or another hash.</exception>
+    public static Task VerifyDirectoryAsync(this IBlobStore store, string directory, CancellationToken cancellationToken = default) =>
+        VerifiedDirectory.CheckAsync(store, directory, cancellationToken);
 
     /// <summary>Deletes a directory, its manifest first.</summary>
     public static async Task DeleteDirectoryAsync(this IBlobStore store, string directory, CancellationToken cancellationToken = default)

@@ -1,5 +1,8 @@
+using System.Security.Cryptography;
+using System.Text;
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using System.Text.Json.Serialization;
 
 namespace LlmPipeline.Storage;
 
@@ -8,12 +11,22 @@ namespace LlmPipeline.Storage;
 /// <param name="Properties">What the writer added.</param>
 public sealed record DirectoryManifest(IReadOnlyList<DirectoryFile> Files, JsonObject Properties)
 {
-    private static readonly JsonSerializerOptions Json = new(JsonSerializerDefaults.Web) { WriteIndented = true, NewLine = "\n" };
+    private static readonly JsonSerializerOptions Json = new(JsonSerializerDefaults.Web)
+    {
+        WriteIndented = true,
+        NewLine = "\n",
+        DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,
+    };
 
-    internal string ToJson() => JsonSerializer.Serialize(this, Json) + "\n";
+    /// <summary>SHA-256 of the manifest as it is without this line, lower-case hexadecimal; null in one of an older version.</summary>
+    public string? Checksum { get; init; }
+
+    internal string ToJson() => Text(this with { Checksum = Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(Text(this with { Checksum = null })))) });
+
+    private static string Text(DirectoryManifest manifest) => JsonSerializer.Serialize(manifest, Json) + "\n";
 
     /// <summary>Reads a manifest; its file names are as little trusted as any other name.</summary>
-    /// <exception cref="CorruptDirectoryException">The text is not a manifest.</exception>
+    /// <exception cref="CorruptDirectoryException">The text is not a manifest, or not the one that was written.</exception>
     internal static DirectoryManifest Parse(string directory, string text)
     {
         try
@@ -31,6 +44,11 @@ public sealed record DirectoryManifest(IReadOnlyList<DirectoryFile> Files, JsonO
                 {
                     throw new JsonException($"'{file.Name}' has no valid length and SHA-256");
                 }
+            }
+
+            if (manifest.Checksum is not null && manifest.ToJson() != text)
+            {
+                throw new JsonException("it is not what its checksum says");
             }
 
             return manifest;

@@ -14,29 +14,53 @@ internal static class VerifiedDirectory
         ? folder
         : Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.LocalApplicationData, Environment.SpecialFolderOption.Create), "llmpipeline", "cache");
 
-    public static async Task<string> GetAsync(IBlobStore store, string directory, CancellationToken cancellationToken)
+    public static async Task<string> GetAsync(IBlobStore store, string directory, bool anew, CancellationToken cancellationToken)
     {
-        var manifestName = $"{directory}/{BlobStoreExtensions.ManifestFile}";
-        var (text, _) = await store.TryReadTextAsync(manifestName, cancellationToken) ?? throw new BlobNotFoundException(directory);
-        var manifest = DirectoryManifest.Parse(directory, text);
-        if (store.TryGetLocalPath(manifestName) is { } path)
+        var (manifest, text) = await ManifestAsync(store, directory, needsChecksum: anew, cancellationToken);
+        if (store.TryGetLocalPath($"{directory}/{BlobStoreExtensions.ManifestFile}") is { } path)
         {
             var folder = Path.GetDirectoryName(path)!;
-            await VerifyAsync(folder, directory, manifest, cancellationToken);
+            await VerifyAsync(folder, directory, manifest, anew, cancellationToken);
             return folder;
         }
 
-        return await DownloadAsync(store, directory, manifest, text, cancellationToken);
+        return await DownloadAsync(store, directory, manifest, text, anew, cancellationToken);
     }
 
-    private static async Task<string> DownloadAsync(IBlobStore store, string directory, DirectoryManifest manifest, string text, CancellationToken cancellationToken)
+    public static async Task CheckAsync(IBlobStore store, string directory, CancellationToken cancellationToken)
+    {
+        var (manifest, _) = await ManifestAsync(store, directory, needsChecksum: true, cancellationToken);
+        foreach (var file in manifest.Files)
+        {
+            try
+            {
+                await using var stream = await store.OpenReadAsync($"{directory}/{file.Name}", cancellationToken);
+                Compare(directory, file, stream.Length, stream.Length == file.Length ? Convert.ToHexStringLower(await SHA256.HashDataAsync(stream, cancellationToken)) : "");
+            }
+            catch (BlobNotFoundException)
+            {
+                throw Missing(directory, file);
+            }
+        }
+    }
+
+    private static async Task<(DirectoryManifest Manifest, string Text)> ManifestAsync(IBlobStore store, string directory, bool needsChecksum, CancellationToken cancellationToken)
+    {
+        var (text, _) = await store.TryReadTextAsync($"{directory}/{BlobStoreExtensions.ManifestFile}", cancellationToken) ?? throw new BlobNotFoundException(directory);
+        var manifest = DirectoryManifest.Parse(directory, text);
+        return manifest.Checksum is null && needsChecksum
+            ? throw new CorruptDirectoryException($"'{directory}/{BlobStoreExtensions.ManifestFile}' has no checksum: it is damaged, or of an older version. Delete '{directory}' and make it again.")
+            : (manifest, text);
+    }
+
+    private static async Task<string> DownloadAsync(IBlobStore store, string directory, DirectoryManifest manifest, string text, bool anew, CancellationToken cancellationToken)
     {
         var target = Path.Combine(CacheFolder, Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(text))));
         if (Directory.Exists(target))
         {
             try
             {
-                await VerifyAsync(target, directory, manifest, cancellationToken);
+                await VerifyAsync(target, directory, manifest, anew, cancellationToken);
                 return target;
             }
             catch (CorruptDirectoryException)
@@ -57,7 +81,7 @@ internal static class VerifiedDirectory
 
             Directory.CreateDirectory(temporary);
             await File.WriteAllTextAsync(Path.Combine(temporary, BlobStoreExtensions.ManifestFile), text, cancellationToken);
-            await VerifyAsync(temporary, directory, manifest, cancellationToken);
+            await VerifyAsync(temporary, directory, manifest, anew, cancellationToken);
             try
             {
                 Directory.Move(temporary, target);
@@ -67,7 +91,7 @@ internal static class VerifiedDirectory
                 // Another one was faster.
             }
 
-            await VerifyAsync(target, directory, manifest, cancellationToken);
+            await VerifyAsync(target, directory, manifest, anew, cancellationToken);
             return target;
         }
         finally
@@ -93,7 +117,7 @@ internal static class VerifiedDirectory
         }
     }
 
-    private static async Task VerifyAsync(string folder, string directory, DirectoryManifest manifest, CancellationToken cancellationToken)
+    private static async Task VerifyAsync(string folder, string directory, DirectoryManifest manifest, bool anew, CancellationToken cancellationToken)
     {
         foreach (var file in manifest.Files)
         {
@@ -103,13 +127,9 @@ internal static class VerifiedDirectory
                 throw Missing(directory, file);
             }
 
-            if (info.Length != file.Length)
-            {
-                throw new CorruptDirectoryException($"'{directory}/{file.Name}' is damaged: it has {info.Length} bytes, its manifest says {file.Length}. Delete '{directory}' and make it again.");
-            }
-
+            Compare(directory, file, info.Length, null);
             var key = (info.FullName, info.Length, info.LastWriteTimeUtc);
-            if (!Verified.TryGetValue(key, out var sha256))
+            if (anew || !Verified.TryGetValue(key, out var sha256))
             {
                 await using var stream = new FileStream(info.FullName, FileMode.Open, FileAccess.Read, FileShare.Read | FileShare.Delete, 1024 * 1024, useAsync: true);
                 sha256 = Convert.ToHexStringLower(await SHA256.HashDataAsync(stream, cancellationToken));
@@ -124,10 +144,20 @@ internal static class VerifiedDirectory
                 }
             }
 
-            if (sha256 != file.Sha256)
-            {
-                throw new CorruptDirectoryException($"'{directory}/{file.Name}' is damaged: its SHA-256 is not that of its manifest. Delete '{directory}' and make it again.");
-            }
+            Compare(directory, file, info.Length, sha256);
+        }
+    }
+
+    private static void Compare(string directory, DirectoryFile file, long length, string? sha256)
+    {
+        if (length != file.Length)
+        {
+            throw new CorruptDirectoryException($"'{directory}/{file.Name}' is damaged: it has {length} bytes, its manifest says {file.Length}. Delete '{directory}' and make it again.");
+        }
+
+        if (sha256 is not null && sha256 != file.Sha256)
+        {
+            throw new CorruptDirectoryException($"'{directory}/{file.Name}' is damaged: its SHA-256 is not that of its manifest. Delete '{directory}' and make it again.");
         }
     }
 

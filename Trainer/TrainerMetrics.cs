@@ -1,4 +1,6 @@
 using System.Diagnostics.Metrics;
+using LlmPipeline.Runs.V1;
+using LlmPipeline.Trainer.Worker;
 
 namespace LlmPipeline.Trainer;
 
@@ -11,11 +13,15 @@ internal sealed class TrainerMetrics
     private readonly Gauge<double> _loss;
     private readonly Gauge<double> _validationLoss;
     private readonly Gauge<double> _learningRate;
+    private readonly Gauge<double> _gradientNorm;
     private readonly Gauge<double> _tokensPerSecond;
+    private readonly Gauge<double> _utilization;
+    private readonly Gauge<long> _memory;
     private readonly Gauge<int> _workers;
     private readonly Counter<long> _tokens;
     private readonly Counter<long> _steps;
     private readonly Counter<long> _abortedSteps;
+    private readonly Counter<long> _anomalies;
     private readonly Counter<long> _exchangeBytes;
     private readonly Counter<long> _checkpoints;
     private readonly Histogram<double> _stepDuration;
@@ -29,6 +35,10 @@ internal sealed class TrainerMetrics
         _loss = meter.CreateGauge<double>("llmpipeline.train.loss", "{nat}", "Training loss of the latest step, per token.");
         _validationLoss = meter.CreateGauge<double>("llmpipeline.train.validation_loss", "{nat}", "Latest validation loss, per token.");
         _learningRate = meter.CreateGauge<double>("llmpipeline.train.learning_rate", "1", "Learning rate of the latest step.");
+        _gradientNorm = meter.CreateGauge<double>("llmpipeline.train.gradient_norm", "1", "Norm of the gradient of the latest step, before clipping.");
+        _utilization = meter.CreateGauge<double>("llmpipeline.train.model_flops_utilization", "1", "Model FLOPS utilization of the latest step.");
+        _memory = meter.CreateGauge<long>("llmpipeline.train.memory", "By", "Resident memory of this worker.");
+        _anomalies = meter.CreateCounter<long>("llmpipeline.train.anomalies", "{step}", "Steps that changed nothing, by reason.");
         _tokensPerSecond = meter.CreateGauge<double>("llmpipeline.train.tokens_per_second", "{token}/s", "Throughput of the latest step, over all workers.");
         _workers = meter.CreateGauge<int>("llmpipeline.train.workers", "{worker}", "Workers in the present epoch.");
         _tokens = meter.CreateCounter<long>("llmpipeline.train.tokens", "{token}", "Tokens this worker has computed gradients for, in steps that count.");
@@ -37,31 +47,45 @@ internal sealed class TrainerMetrics
         _exchangeBytes = meter.CreateCounter<long>("llmpipeline.train.exchange.bytes", "By", "Bytes of gradients sent to the next worker.");
         _checkpoints = meter.CreateCounter<long>("llmpipeline.train.checkpoints", "{checkpoint}", "Checkpoints committed.");
         _stepDuration = meter.CreateHistogram<double>("llmpipeline.train.step.duration", "s", "Time of a step.");
-        _phaseDuration = meter.CreateHistogram<double>("llmpipeline.train.phase.duration", "s", "Time of a phase of a step: data, forward_backward, exchange, optimizer.");
+        _phaseDuration = meter.CreateHistogram<double>("llmpipeline.train.phase.duration", "s", "Time of a phase of a step: data, forward_backward, exchange, optimizer, validation, checkpoint.");
         _checkpointDuration = meter.CreateHistogram<double>("llmpipeline.train.checkpoint.duration", "s", "Time to write a checkpoint.");
     }
 
     /// <summary>A step that counts.</summary>
-    /// <param name="loss">Nats per token.</param>
-    /// <param name="learningRate">Its learning rate.</param>
+    /// <param name="step">Its numbers.</param>
     /// <param name="ownTokens">Tokens this worker computed.</param>
-    /// <param name="allTokens">Tokens of the whole step.</param>
     /// <param name="exchangeBytes">Bytes sent.</param>
-    /// <param name="times">Its phases.</param>
-    public void StepDone(double loss, double learningRate, long ownTokens, long allTokens, long exchangeBytes, in Worker.StepTimes times)
+    /// <param name="time">Its phases.</param>
+    public void StepDone(StepMetrics step, long ownTokens, long exchangeBytes, StepClock time)
     {
-        _loss.Record(loss);
-        _learningRate.Record(learningRate);
+        _loss.Record(step.TrainLoss);
+        _learningRate.Record(step.LearningRate);
+        _gradientNorm.Record(step.GradientNorm);
+        _memory.Record(step.MemoryBytes);
+        _tokensPerSecond.Record(step.TokensPerSecond);
+        if (step.HasModelFlopsUtilization)
+        {
+            _utilization.Record(step.ModelFlopsUtilization);
+        }
+
+        if (step.Anomaly.Length > 0)
+        {
+            _anomalies.Add(1, new KeyValuePair<string, object?>("reason", step.Anomaly));
+        }
+
         _tokens.Add(ownTokens);
         _steps.Add(1);
         _exchangeBytes.Add(exchangeBytes);
-        _stepDuration.Record(times.Total.TotalSeconds);
-        _tokensPerSecond.Record(allTokens / Math.Max(1e-9, times.Total.TotalSeconds));
-        Phase("data", times.Data);
-        Phase("forward_backward", times.ForwardBackward);
-        Phase("exchange", times.Exchange);
-        Phase("optimizer", times.Optimizer);
+        _stepDuration.Record(time.Total.TotalSeconds);
+        PhaseDone(StepPhase.Data, time);
+        PhaseDone(StepPhase.ForwardBackward, time);
+        PhaseDone(StepPhase.Exchange, time);
+        PhaseDone(StepPhase.Optimizer, time);
     }
+
+    /// <summary>A phase of the present step is over.</summary>
+    public void PhaseDone(StepPhase phase, StepClock time) =>
+        _phaseDuration.Record(time[phase].TotalSeconds, new KeyValuePair<string, object?>("phase", NameOf(phase)));
 
     /// <summary>A validation.</summary>
     public void Validated(double loss) => _validationLoss.Record(loss);
@@ -79,5 +103,5 @@ internal sealed class TrainerMetrics
         _checkpointDuration.Record(duration.TotalSeconds);
     }
 
-    private void Phase(string name, TimeSpan duration) => _phaseDuration.Record(duration.TotalSeconds, new KeyValuePair<string, object?>("phase", name));
+    private static string NameOf(StepPhase phase) => phase == StepPhase.ForwardBackward ? "forward_backward" : phase.ToString().ToLowerInvariant();
 }

@@ -4,13 +4,13 @@ namespace LlmPipeline.Models.Networks;
 internal static class NetworkWeights
 {
     /// <summary>The tensors to write, with the names that transformers has; a tied head is left out, as there. Low-rank updates are not among them.</summary>
-    public static IReadOnlyList<SafetensorsEntry> Entries(LanguageModel model)
+    public static IReadOnlyList<SafetensorsEntry> Entries(LanguageModel model, float[]? values = null)
     {
         var names = model.Parameters.Views.Concat(model.Parameters.FrozenViews).Select(v => v.Name).ToHashSet();
         return
         [
             .. ParameterLayout.TensorsOf(model.Config).Select(t => new SafetensorsEntry(t.Name, t.Shape, names.Contains(t.Name)
-                ? (offset, destination) => model.Parameters.ValuesOf(t.Name).Slice((int)offset, destination.Length).CopyTo(destination)
+                ? (offset, destination) => model.Parameters.ValuesOf(t.Name, values).Slice((int)offset, destination.Length).CopyTo(destination)
                 : (_, destination) => destination.Clear())),
         ];
     }

@@ -102,6 +102,9 @@ internal static class Buckets
 
     /// <summary>The precision of a run, once.</summary>
     public const int Precision = 3;
+
+    /// <summary>The step that training goes back to.</summary>
+    public const int Rollback = 4;
 }
 
 /// <summary>The ring does not work any more: this epoch is over for this worker.</summary>

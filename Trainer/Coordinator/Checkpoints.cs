@@ -34,6 +34,30 @@ internal static class Checkpoints
     public static CommittedCheckpoint? Best(IEnumerable<CommittedCheckpoint> checkpoints) =>
         checkpoints.Where(c => c.ValidationLoss is not null).OrderBy(c => c.ValidationLoss).ThenBy(c => c.Step).FirstOrDefault();
 
+    /// <summary>
+    /// The newest checkpoint up to a step whose files are what its manifest says, and the damaged ones that are newer. Reads all
+    /// files of what it looks at.
+    /// </summary>
+    public static async Task<(CommittedCheckpoint? Newest, IReadOnlyList<CommittedCheckpoint> Damaged)> NewestIntactAsync(
+        IBlobStore store, string run, long step, CancellationToken cancellationToken)
+    {
+        var damaged = new List<CommittedCheckpoint>();
+        foreach (var checkpoint in (await ListAsync(store, run, cancellationToken)).Where(c => c.Step <= step).Reverse())
+        {
+            try
+            {
+                await store.VerifyDirectoryAsync(checkpoint.Name, cancellationToken);
+                return (checkpoint, damaged);
+            }
+            catch (Exception exception) when (exception is CorruptDirectoryException or BlobNotFoundException)
+            {
+                damaged.Add(checkpoint);
+            }
+        }
+
+        return (null, damaged);
+    }
+
     private static async Task<double?> LossAsync(IBlobStore store, string manifest, CancellationToken cancellationToken)
     {
         try

@@ -1,4 +1,6 @@
+using System.Collections;
 using Google.Protobuf;
+using Google.Protobuf.Reflection;
 using LlmPipeline.Models;
 using LlmPipeline.Runs.V1;
 using LlmPipeline.Text.NGrams;
@@ -53,10 +55,13 @@ internal static class NgramSpecResolver
 
     private static void Refuse(IMessage message, string key, IMessage? allowed, string why)
     {
-        foreach (var field in message.Descriptor.Fields.InFieldNumberOrder().Where(f => f.Accessor.HasValue(message)))
+        foreach (var field in message.Descriptor.Fields.InFieldNumberOrder().Where(f => IsSet(f, message)))
         {
             var isAllowed = allowed is not null && Equals(field.Accessor.GetValue(message), field.Accessor.GetValue(allowed));
             SpecCheck.That(isAllowed, $"{key}.{field.Name}", $"{why}");
         }
     }
+
+    private static bool IsSet(FieldDescriptor field, IMessage message) =>
+        field.IsRepeated ? ((IList)field.Accessor.GetValue(message)).Count > 0 : field.Accessor.HasValue(message);
 }

@@ -19,6 +19,7 @@ internal static class RunEvents
     public const string FingerprintsDiffer = "FINGERPRINTS_DIFFER";
     public const string Validated = "VALIDATED";
     public const string CheckpointWritten = "CHECKPOINT_WRITTEN";
+    public const string CheckpointDamaged = "CHECKPOINT_DAMAGED";
     public const string TrainingFinished = "TRAINING_FINISHED";
     public const string Evaluated = "EVALUATED";
     public const string Published = "PUBLISHED";

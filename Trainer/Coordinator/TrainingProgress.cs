@@ -20,7 +20,19 @@ internal static class TrainingProgress
 
         progress.Step = last.Step;
         progress.TokenCount = last.TokenCount;
-        progress.TrainLoss = last.TrainLoss;
+        if (double.IsFinite(last.TrainLoss))
+        {
+            progress.TrainLoss = last.TrainLoss;
+            progress.GradientNorm = last.GradientNorm;
+        }
+
+        progress.LearningRate = last.LearningRate;
+        progress.MemoryBytes = last.MemoryBytes;
+        if (last.HasModelFlopsUtilization)
+        {
+            progress.ModelFlopsUtilization = last.ModelFlopsUtilization;
+        }
+
         var stepsPerSecond = 0.0;
         var recent = log.Recent(WindowSeconds);
         if (recent.Count > 1 && (recent[^1].Time - recent[0].Time).ToTimeSpan().TotalSeconds is > 0 and var seconds)
@@ -53,6 +65,10 @@ internal static class TrainingProgress
         progress.ClearBestValidationLoss();
         progress.ClearTokensPerSecond();
         progress.ClearRemainingSeconds();
+        progress.ClearModelFlopsUtilization();
+        progress.ClearGradientNorm();
+        progress.ClearLearningRate();
+        progress.ClearMemoryBytes();
         progress.Fraction = 0;
         Update(progress, log, training, 0);
         foreach (var step in log.After(0, int.MaxValue).Where(m => m.HasValidationLoss))

@@ -43,6 +43,12 @@ internal sealed class TrainingReports(
                 throw OldEpoch(request);
             }
 
+            if (request.HasRollbackStep)
+            {
+                await log.TruncateAsync(request.RollbackStep, CancellationToken.None);
+                _mostSteps = Math.Min(_mostSteps, request.RollbackStep);
+            }
+
             var news = log.Append(request.Metrics);
             if (log.Last is { } last && last.Step > _mostSteps)
             {
@@ -76,6 +82,16 @@ internal sealed class TrainingReports(
         if (request.HasFraction)
         {
             run.Progress.Fraction = Math.Clamp(request.Fraction, 0, 1);
+        }
+
+        foreach (var told in request.Events)
+        {
+            RunEvents.Add(run, told.Kind, told.Message, told.Time?.ToDateTimeOffset() ?? now);
+        }
+
+        if (request.HasRollbackStep)
+        {
+            TrainingProgress.Reset(run.Progress, log, run.Spec.Training);
         }
 
         TrainingProgress.Update(run.Progress, log, run.Spec.Training, request.TrainSeconds);

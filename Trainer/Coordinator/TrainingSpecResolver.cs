@@ -11,6 +11,8 @@ internal static class TrainingSpecResolver
 
     private const int MaxBatch = 1 << 20;
 
+    private const int MaxSamplePrompts = 16;
+
     /// <summary>Fills in what is open and checks all of it.</summary>
     /// <exception cref="Grpc.Core.RpcException">INVALID_ARGUMENT with a message that names key, range and remedy.</exception>
     /// <param name="training">As it was sent.</param>
@@ -55,6 +57,26 @@ internal static class TrainingSpecResolver
         SpecCheck.OneOf(training.Precision, ["auto", .. Precisions.Names], "training.precision");
         SpecCheck.That(Precisions.Parse(training.Precision) is not { } precision || Precisions.IsSupported(precision, architecture), "training.precision",
             $"is {training.Precision}, but {architecture} networks compute in fp32; set it to fp32 or auto");
+        ResolveGuards(training);
+        training.SampleTokens = training.HasSampleTokens ? training.SampleTokens : 64;
+        SpecCheck.InRange(training.SampleTokens, 0, 4096, "training.sample_tokens", "0 writes no samples");
+        SpecCheck.That(training.SamplePrompts.Count <= MaxSamplePrompts, "training.sample_prompts", $"has {training.SamplePrompts.Count} texts, but may have {MaxSamplePrompts}");
         return training;
+    }
+
+    private static void ResolveGuards(TrainingSpec training)
+    {
+        training.OnAnomaly = training.HasOnAnomaly ? training.OnAnomaly : "skip";
+        SpecCheck.OneOf(training.OnAnomaly, ["skip", "rollback", "stop"], "training.on_anomaly");
+        training.MaxAnomalies = training.HasMaxAnomalies ? training.MaxAnomalies : 5;
+        SpecCheck.InRange(training.MaxAnomalies, 0, 1000, "training.max_anomalies", "0 lets the run fail at the first");
+        training.AnomalyWindow = training.HasAnomalyWindow ? training.AnomalyWindow : 500;
+        SpecCheck.InRange(training.AnomalyWindow, 1, 1_000_000, "training.anomaly_window");
+        training.SpikeDeviation = training.HasSpikeDeviation ? training.SpikeDeviation : 10;
+        SpecCheck.InRange(training.SpikeDeviation, 0, 1e9, "training.spike_deviation", "0 switches the check off");
+        training.MaxNormFactor = training.HasMaxNormFactor ? training.MaxNormFactor : 1000;
+        SpecCheck.InRange(training.MaxNormFactor, 0, 1e12, "training.max_norm_factor", "0 switches the check off");
+        SpecCheck.That(training.MaxNormFactor == 0 || training.MaxNormFactor > 1, "training.max_norm_factor",
+            $"is {training.MaxNormFactor}, but must be 0, which switches the check off, or above 1");
     }
 }

@@ -129,8 +129,9 @@ internal sealed partial class TrainingStage(
             IReadOnlyList<CommittedCheckpoint> committed = [];
             if (decision.NeedsOrigin)
             {
+                var (newest, damaged) = await Checkpoints.NewestIntactAsync(store, run.Name, long.MaxValue, stopping);
+                await DropAsync(id, damaged, newest, stopping);
                 committed = await Checkpoints.ListAsync(store, run.Name, stopping);
-                var newest = committed is [.., var last] ? last : null;
                 origin = new EpochOrigin(newest?.Name ?? "", newest?.Step ?? 0);
             }
 
@@ -170,6 +171,18 @@ internal sealed partial class TrainingStage(
         {
             LogStorage(exception, run.Name);
             return false;
+        }
+    }
+
+    /// <summary>Damaged checkpoints do not count any more: the run tells of them, and goes on from the one before.</summary>
+    private async Task DropAsync(string id, IReadOnlyList<CommittedCheckpoint> damaged, CommittedCheckpoint? newest, CancellationToken stopping)
+    {
+        foreach (var checkpoint in damaged)
+        {
+            var message = $"{checkpoint.Name} is damaged and was dropped; training goes on from {(newest is null ? "the beginning" : newest.Name)}.";
+            LogDamaged(message);
+            await runs.AddEventAsync(id, RunEvents.CheckpointDamaged, message);
+            await store.DeleteDirectoryAsync(checkpoint.Name, stopping);
         }
     }
 
@@ -227,6 +240,9 @@ internal sealed partial class TrainingStage(
 
     [LoggerMessage(2020, LogLevel.Information, "{Run}: epoch {Epoch} begins with {Workers} workers from step {Step} on, because {Reason}.")]
     private partial void LogEpoch(string run, long epoch, int workers, long step, string reason);
+
+    [LoggerMessage(2022, LogLevel.Warning, "{Message}")]
+    private partial void LogDamaged(string message);
 
     [LoggerMessage(2021, LogLevel.Warning, "{Run}: storage does not let the next epoch begin; trying again in a moment.")]
     private partial void LogStorage(Exception exception, string run);

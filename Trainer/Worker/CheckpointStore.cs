@@ -1,6 +1,7 @@
 using System.Text.Json.Nodes;
 using LlmPipeline.Models;
 using LlmPipeline.Storage;
+using LlmPipeline.Trainer.Coordinator;
 
 namespace LlmPipeline.Trainer.Worker;
 
@@ -16,7 +17,15 @@ internal sealed class CheckpointStore(IBlobStore store, string tokenizerJson) : 
     public const string StateFile = "trainer_state.json";
 
     /// <inheritdoc/>
-    public string Save(Replica replica, int keep) => SaveAsync(replica, keep).GetAwaiter().GetResult();
+    public string Save(ReplicaSnapshot snapshot, int keep) => SaveAsync(snapshot, keep).GetAwaiter().GetResult();
+
+    /// <inheritdoc/>
+    public long NewestIntact(string run, long step) =>
+        Checkpoints.NewestIntactAsync(store, run, step, CancellationToken.None).GetAwaiter().GetResult().Newest?.Step ?? 0;
+
+    /// <inheritdoc/>
+    public TrainerState Load(Replica replica, long step) =>
+        LoadAsync(store, ResourceName.Checkpoint(replica.Run, step), replica, CancellationToken.None).GetAwaiter().GetResult();
 
     /// <summary>Loads a checkpoint into a replica's model and optimizer state, and returns its position.</summary>
     /// <exception cref="BlobNotFoundException">There is no such checkpoint.</exception>
@@ -24,7 +33,7 @@ internal sealed class CheckpointStore(IBlobStore store, string tokenizerJson) : 
     /// <exception cref="InvalidDataException">A file does not belong to this model; the message names it.</exception>
     public static async Task<TrainerState> LoadAsync(IBlobStore store, string name, Replica replica, CancellationToken cancellationToken)
     {
-        var folder = await store.GetVerifiedLocalDirectoryAsync(name, cancellationToken);
+        var folder = await store.GetVerifiedLocalDirectoryAsync(name, anew: true, cancellationToken);
         var parameters = replica.Model.Parameters;
         ModelDirectory.LoadWeights(folder, replica.Model);
         parameters.UploadValues();
@@ -53,9 +62,9 @@ internal sealed class CheckpointStore(IBlobStore store, string tokenizerJson) : 
         }
     }
 
-    private async Task<string> SaveAsync(Replica replica, int keep)
+    private async Task<string> SaveAsync(ReplicaSnapshot snapshot, int keep)
     {
-        var state = replica.State;
+        var state = snapshot.State;
         var name = ResourceName.Checkpoint(state.Run, state.Step);
         var properties = new JsonObject
         {
@@ -77,21 +86,21 @@ internal sealed class CheckpointStore(IBlobStore store, string tokenizerJson) : 
         }
 
         var directory = store.CreateDirectory(name);
-        await ModelDirectory.WriteAsync(directory, replica.Model, tokenizerJson);
-        await directory.WriteAsync(OptimizerFile, (stream, token) => Safetensors.WriteAsync(stream, OptimizerEntries(replica), null, token));
+        await ModelDirectory.WriteAsync(directory, snapshot.Model, tokenizerJson, snapshot.Values);
+        await directory.WriteAsync(OptimizerFile, (stream, token) => Safetensors.WriteAsync(stream, OptimizerEntries(snapshot), null, token));
         await directory.WriteTextAsync(StateFile, state.ToJson());
         await directory.CommitAsync(properties);
         await PruneAsync(state, keep);
         return name;
     }
 
-    private static List<SafetensorsEntry> OptimizerEntries(Replica replica) =>
+    private static List<SafetensorsEntry> OptimizerEntries(ReplicaSnapshot snapshot) =>
     [
-        .. from view in replica.Model.Parameters.Views
-           from state in replica.Optimizer.StateNames.Zip(replica.OptimizerState)
+        .. from view in snapshot.Model.Parameters.Views
+           from state in snapshot.Optimizer
            select new SafetensorsEntry(
-               $"{view.Name}.{state.First}", view.Shape,
-               (offset, destination) => state.Second.AsSpan(view.Offset + (int)offset, destination.Length).CopyTo(destination)),
+               $"{view.Name}.{state.Name}", view.Shape,
+               (offset, destination) => state.Buffer.AsSpan(view.Offset + (int)offset, destination.Length).CopyTo(destination)),
     ];
 
     /// <summary>Removes older checkpoints, and what is left of broken attempts to write one, except the newest and the best.</summary>
@@ -99,17 +108,19 @@ internal sealed class CheckpointStore(IBlobStore store, string tokenizerJson) : 
     {
         try
         {
-            var steps = new SortedDictionary<long, bool>();
+            var steps = new SortedSet<long>();
             await foreach (var blob in store.ListAsync($"{state.Run}/checkpoints/"))
             {
-                if (blob.Name.Split('/') is [_, _, _, var step, var file] && long.TryParse(step, out var number) && number <= state.Step)
+                if (blob.Name.Split('/') is [_, _, _, var step, _] && long.TryParse(step, out var number) && number <= state.Step)
                 {
-                    steps[number] = steps.GetValueOrDefault(number) || file == "manifest.json";
+                    steps.Add(number);
                 }
             }
 
-            var kept = steps.Where(s => s.Value).Select(s => s.Key).TakeLast(keep).Append(state.BestCheckpointStep).ToHashSet();
-            foreach (var step in steps.Keys.Where(s => !kept.Contains(s)))
+            // What is best, storage knows: a rank 0 that is new has not written it itself.
+            var committed = (await Checkpoints.ListAsync(store, state.Run, CancellationToken.None)).Where(c => c.Step <= state.Step).ToList();
+            var kept = committed.Select(c => c.Step).TakeLast(keep).Append(Checkpoints.Best(committed)?.Step ?? 0).ToHashSet();
+            foreach (var step in steps.Where(s => !kept.Contains(s)))
             {
                 await store.DeleteDirectoryAsync(ResourceName.Checkpoint(state.Run, step));
             }

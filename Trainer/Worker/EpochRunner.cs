@@ -51,6 +51,9 @@ internal sealed partial class EpochRunner(
                 loopControl, progress, new CheckpointStore(store, dataset.TokenizerJson), metrics, trace, logger)
             {
                 StepDone = Announce,
+                Begin = () => Begin(plan, dataset, replica),
+                WriteSamples = SampleWriter.For(plan.Spec, replica.Model, dataset.TokenizerJson),
+                Ceiling = precision => ComputeCeiling.FlopsPerSecond(device, precision),
             };
             return loop.Run();
         }
@@ -137,7 +140,7 @@ internal sealed partial class EpochRunner(
         }
 
         DropReplica();
-        var model = FineTuning.CreateAsync(store, plan.Spec, dataset, plan.SourceRank >= 0 ? "" : plan.Checkpoint, device, cancellationToken).GetAwaiter().GetResult();
+        var model = NewModel(plan, dataset, plan.SourceRank >= 0 ? "" : plan.Checkpoint, cancellationToken);
         var fresh = new TrainerState { Run = plan.Run, SpecHash = Convert.ToHexStringLower(SHA256.HashData(plan.Spec.ToByteArray())) };
         var replica = new Replica(plan.Attempt, model, Optimizer.Create(plan.Spec.Optimizer), fresh);
         try
@@ -148,9 +151,7 @@ internal sealed partial class EpochRunner(
             }
             else if (plan.Checkpoint.Length > 0)
             {
-                replica.State = CheckpointStore.LoadAsync(store, plan.Checkpoint, replica, cancellationToken)
-                    .GetAwaiter().GetResult() with
-                { Run = plan.Run, SpecHash = fresh.SpecHash };
+                replica.State = Load(plan, replica, cancellationToken) with { Run = plan.Run, SpecHash = fresh.SpecHash };
             }
 
             _replica = replica;
@@ -161,6 +162,42 @@ internal sealed partial class EpochRunner(
         {
             replica.Dispose();
             throw;
+        }
+    }
+
+    /// <summary>The network as it is before the first step.</summary>
+    private LanguageModel NewModel(EpochPlan plan, TrainingDataset dataset, string checkpoint, CancellationToken cancellationToken)
+    {
+        try
+        {
+            return FineTuning.CreateAsync(store, plan.Spec, dataset, checkpoint, device, cancellationToken).GetAwaiter().GetResult();
+        }
+        catch (Exception exception) when (checkpoint.Length > 0 && exception is (CorruptDirectoryException or BlobNotFoundException))
+        {
+            throw CannotLoad(checkpoint, exception);
+        }
+    }
+
+    // The coordinator looks at the checkpoints before the next epoch, and names one that is whole.
+    private static IOException CannotLoad(string checkpoint, Exception cause) => new($"{checkpoint} cannot be loaded: {cause.Message}", cause);
+
+    /// <summary>Makes the replica what it was before the first step.</summary>
+    private TrainerState Begin(EpochPlan plan, TrainingDataset dataset, Replica replica)
+    {
+        using var model = NewModel(plan, dataset, "", CancellationToken.None);
+        replica.Begin(model.Parameters.Values);
+        return new TrainerState { Run = replica.State.Run, SpecHash = replica.State.SpecHash };
+    }
+
+    private TrainerState Load(EpochPlan plan, Replica replica, CancellationToken cancellationToken)
+    {
+        try
+        {
+            return CheckpointStore.LoadAsync(store, plan.Checkpoint, replica, cancellationToken).GetAwaiter().GetResult();
+        }
+        catch (Exception exception) when (exception is CorruptDirectoryException or BlobNotFoundException)
+        {
+            throw CannotLoad(plan.Checkpoint, exception);
         }
     }
 
@@ -182,7 +219,6 @@ internal sealed partial class EpochRunner(
     /// <summary>What a failure means for the run; null when a new epoch may cure it.</summary>
     private static FatalTrainingException? Explain(Exception exception, EpochPlan plan)
     {
-        var training = plan.Spec?.Training;
         return exception switch
         {
             FatalTrainingException fatal => fatal,
@@ -190,19 +226,14 @@ internal sealed partial class EpochRunner(
             BlobNotFoundException or CorruptDirectoryException or InvalidDataException
                 => new FatalTrainingException(ErrorReasons.CorruptData, $"{exception.Message} Resume from an older checkpoint, or make the dataset again.", exception),
             IOException or Azure.RequestFailedException => null,
-            _ when IsOutOfMemory(exception) && NgramRunner.Trains(plan) => new FatalTrainingException(ErrorReasons.OutOfMemory,
+            _ when OutOfMemory.Is(exception) && NgramRunner.Trains(plan) => new FatalTrainingException(ErrorReasons.OutOfMemory,
                 $"The n-grams up to order {plan.Spec!.Model.Ngram.Order} do not fit into the memory of {Environment.MachineName}. Lower model.ngram.order, or use less text.", exception),
-            _ when IsOutOfMemory(exception) => new FatalTrainingException(ErrorReasons.OutOfMemory,
-                $"A micro-batch of {training?.MicroBatchSize} sequences of {plan.Spec?.Model?.Context} tokens, or the model, does not fit into the memory of {Environment.MachineName}. Make training.micro_batch_size smaller (it divides training.batch_size), or the model.", exception),
+            _ when OutOfMemory.Is(exception) => new FatalTrainingException(ErrorReasons.OutOfMemory,
+                $"Even a micro-batch of one sequence of {plan.Spec?.Model?.Context} tokens, or the model, does not fit into the memory of {Environment.MachineName}. Make model.context or the model smaller.", exception),
             ArgumentException => new FatalTrainingException(ErrorReasons.InvalidSpec, exception.Message, exception),
             _ => new FatalTrainingException(ErrorReasons.Internal, $"Training failed: {exception.Message}", exception),
         };
     }
-
-    private static bool IsOutOfMemory(Exception exception) => exception is OutOfMemoryException
-        || exception.Message.Contains("out of memory", StringComparison.OrdinalIgnoreCase)
-        || exception.Message.Contains("not enough memory", StringComparison.OrdinalIgnoreCase)
-        || exception.Message.Contains("can't allocate memory", StringComparison.OrdinalIgnoreCase);
 
     [LoggerMessage(2530, LogLevel.Information, "Epoch {Epoch} of {Run}: this worker is rank {Rank} of {Size} and begins after step {Step}.")]
     private partial void LogEpoch(long epoch, string run, int rank, int size, long step);

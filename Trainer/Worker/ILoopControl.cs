@@ -26,6 +26,14 @@ internal interface IProgressSink
     /// <param name="trainSeconds">Seconds of training so far, over all attempts.</param>
     void Step(StepMetrics metrics, double trainSeconds);
 
+    /// <summary>Training went back to a step; what was reported beyond it is void.</summary>
+    void Rollback(long step);
+
+    /// <summary>Something happened that the run is to tell.</summary>
+    /// <param name="kind">One of <see cref="RunEventKinds"/>.</param>
+    /// <param name="message">One sentence for a person.</param>
+    void Event(string kind, string message);
+
     /// <summary>How far training has come, where steps do not tell: 0 to 1.</summary>
     void Share(double fraction);
 
@@ -38,11 +46,29 @@ internal interface IProgressSink
     void Finished(double trainSeconds);
 }
 
+/// <summary>Kinds of events that training tells of.</summary>
+internal static class RunEventKinds
+{
+    public const string StepSkipped = "STEP_SKIPPED";
+    public const string RolledBack = "ROLLED_BACK";
+    public const string PrecisionChosen = "PRECISION_CHOSEN";
+    public const string MicroBatchReduced = "MICRO_BATCH_REDUCED";
+}
+
 /// <summary>Makes replicas durable.</summary>
 internal interface ICheckpointStore
 {
-    /// <summary>Commits a checkpoint of the replica's step (once: an equal one that exists is left as it is), then removes superseded ones. Returns its name.</summary>
-    string Save(Replica replica, int keep);
+    /// <summary>
+    /// Commits a checkpoint (once: an equal one that exists is left as it is), then removes superseded ones. Returns its name.
+    /// Called by another thread than the rest.
+    /// </summary>
+    string Save(ReplicaSnapshot snapshot, int keep);
+
+    /// <summary>The newest checkpoint of a run up to a step that is whole and undamaged; 0 for none.</summary>
+    long NewestIntact(string run, long step);
+
+    /// <summary>Fills the replica from the checkpoint of a step, and returns its position.</summary>
+    TrainerState Load(Replica replica, long step);
 }
 
 /// <summary>Why the loop returned.</summary>

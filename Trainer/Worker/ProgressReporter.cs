@@ -1,3 +1,4 @@
+using Google.Protobuf.WellKnownTypes;
 using Grpc.Core;
 using LlmPipeline.Runs.V1;
 using LlmPipeline.Workers.V1;
@@ -16,12 +17,14 @@ internal sealed partial class ProgressReporter(
 
     private readonly Lock _lock = new();
     private readonly List<StepMetrics> _metrics = [];
+    private readonly List<RunEvent> _events = [];
     private readonly Queue<(string Name, double? Loss)> _checkpoints = new();
     private TaskCompletionSource _signal = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private EpochPlan? _plan;
     private double _trainSeconds;
     private double? _finishedSeconds;
     private double? _share;
+    private long? _rollback;
 
     /// <summary>Begins an epoch; only rank 0 reports.</summary>
     public void Begin(EpochPlan plan)
@@ -32,6 +35,8 @@ internal sealed partial class ProgressReporter(
             {
                 _metrics.Clear();
                 _checkpoints.Clear();
+                _events.Clear();
+                _rollback = null;
             }
 
             _finishedSeconds = null;
@@ -55,6 +60,27 @@ internal sealed partial class ProgressReporter(
         {
             Hurry();
         }
+    }
+
+    /// <inheritdoc/>
+    public void Rollback(long step)
+    {
+        lock (_lock)
+        {
+            _metrics.RemoveAll(m => m.Step > step);
+            _rollback = Math.Min(step, _rollback ?? step);
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Event(string kind, string message)
+    {
+        lock (_lock)
+        {
+            _events.Add(new RunEvent { Kind = kind, Message = message, Time = Timestamp.FromDateTimeOffset(DateTimeOffset.UtcNow) });
+        }
+
+        Hurry();
     }
 
     /// <inheritdoc/>
@@ -140,7 +166,7 @@ internal sealed partial class ProgressReporter(
                 _signal = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
             }
 
-            if (_plan is null || (_metrics.Count == 0 && _checkpoints.Count == 0 && _finishedSeconds is null && _share is null))
+            if (_plan is null || (_metrics.Count == 0 && _checkpoints.Count == 0 && _events.Count == 0 && _rollback is null && _finishedSeconds is null && _share is null))
             {
                 return null;
             }
@@ -151,6 +177,12 @@ internal sealed partial class ProgressReporter(
                 request.Fraction = share;
             }
 
+            if (_rollback is { } step)
+            {
+                request.RollbackStep = step;
+            }
+
+            request.Events.AddRange(_events);
             request.Metrics.AddRange(_metrics.Take(MaxMetricsPerReport));
             var all = request.Metrics.Count == _metrics.Count;
             if (all && _checkpoints.TryPeek(out var checkpoint))
@@ -178,6 +210,12 @@ internal sealed partial class ProgressReporter(
         {
             var sent = new HashSet<StepMetrics>(request.Metrics, ReferenceEqualityComparer.Instance);
             _metrics.RemoveAll(sent.Contains);
+            _events.RemoveAll(new HashSet<RunEvent>(request.Events, ReferenceEqualityComparer.Instance).Contains);
+            if (request.HasRollbackStep && request.RollbackStep == _rollback)
+            {
+                _rollback = null;
+            }
+
             if (request.Checkpoint.Length > 0 && _checkpoints.TryPeek(out var checkpoint) && checkpoint.Name == request.Checkpoint)
             {
                 _checkpoints.Dequeue();

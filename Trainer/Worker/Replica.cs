@@ -14,6 +14,7 @@ internal sealed class Replica(int attempt, LanguageModel model, Optimizer optimi
     private readonly Lock _lock = new();
     private readonly Queue<StepMetrics> _history = new();
     private ExchangeBuffer? _gradients;
+    private float[][]? _snapshot;
     private bool _disposed;
 
     /// <summary>Format: <c>runs/{r}</c>.</summary>
@@ -74,15 +75,63 @@ internal sealed class Replica(int attempt, LanguageModel model, Optimizer optimi
         }
     }
 
+    /// <summary>Drops the metrics of steps after one.</summary>
+    public void Forget(long after)
+    {
+        lock (_lock)
+        {
+            var kept = _history.Where(m => m.Step <= after).ToList();
+            _history.Clear();
+            kept.ForEach(_history.Enqueue);
+        }
+    }
+
     /// <summary>Does one optimizer step: parameters, optimizer state and position change together.</summary>
     public void Update(double learningRate, float gradientFactor, ReadOnlySpan<float> gradients, TrainerState next)
     {
         lock (_lock)
         {
-            optimizer.Update(next.Step, learningRate, gradientFactor, model.Parameters.DecayedLength, model.Parameters.Values, gradients, OptimizerState);
+            optimizer.Update(next.UpdateCount, learningRate, gradientFactor, model.Parameters.DecayedLength, model.Parameters.Values, gradients, OptimizerState);
             model.Parameters.UploadValues();
             State = next;
         }
+    }
+
+    /// <summary>Takes the parameters from before the first step, and clears what the optimizer remembers. The position is set apart.</summary>
+    public void Begin(ReadOnlySpan<float> values)
+    {
+        lock (_lock)
+        {
+            values.CopyTo(model.Parameters.Values);
+            model.Parameters.UploadValues();
+            foreach (var buffer in OptimizerState)
+            {
+                Array.Clear(buffer);
+            }
+        }
+    }
+
+    /// <summary>Changes the position only.</summary>
+    public void Skip(TrainerState next)
+    {
+        lock (_lock)
+        {
+            State = next;
+        }
+    }
+
+    /// <summary>Copies everything that a checkpoint holds, into memory that the next snapshot uses again.</summary>
+    /// <param name="state">The position that goes with it.</param>
+    public ReplicaSnapshot TakeSnapshot(TrainerState state)
+    {
+        _snapshot ??= [.. Enumerable.Range(0, 1 + OptimizerState.Count).Select(_ => new float[model.Parameters.Length])];
+        model.Parameters.Values.CopyTo(_snapshot[0]);
+        for (var i = 0; i < OptimizerState.Count; i++)
+        {
+            OptimizerState[i].CopyTo(_snapshot[i + 1], 0);
+        }
+
+        return new ReplicaSnapshot(model, state, _snapshot[0], [.. optimizer.StateNames.Zip(_snapshot.Skip(1))]);
     }
 
     /// <summary>Copies bytes of the state (parameters, then the optimizer's buffers) of a step; false when it is not of that step any more.</summary>

@@ -50,6 +50,15 @@ internal sealed record TrainerState
 
     /// <summary>The loss scale of a run in fp16; null before its first step, and in other precisions.</summary>
     public LossScaler? LossScaler { get; init; }
+    /// <summary>Sequences in one micro-batch, when one did not fit into memory; 0 for those of the spec.</summary>
+    public int MicroBatchSize { get; init; }
+
+    /// <summary>What the run remembers of its steps to tell an anomaly.</summary>
+    public GuardState Guard { get; init; } = new();
+
+    /// <summary>Steps that changed the parameters.</summary>
+    [JsonIgnore]
+    public long UpdateCount => Step - Guard.SkippedSteps;
 
     /// <summary>Metrics of the last step (protobuf JSON), so that whoever reports next can report it.</summary>
     public string? LastMetrics { get; init; }

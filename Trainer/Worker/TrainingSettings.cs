@@ -48,6 +48,9 @@ internal sealed record TrainingSettings
 
     public required LearningRateSchedule Schedule { get; init; }
 
+    /// <summary>What an anomaly is, and what is done about it.</summary>
+    public GuardOptions Guard { get; init; } = new();
+
     /// <summary>Micro-batches of a step, over all workers.</summary>
     public int MicroBatches => BatchSize / MicroBatchSize;
 
@@ -86,6 +89,7 @@ internal sealed record TrainingSettings
             Patience = training.Patience,
             MinImprovement = training.MinImprovement,
             Schedule = LearningRateSchedule.Of(spec),
+            Guard = GuardOf(training),
         };
     }
 
@@ -111,6 +115,19 @@ internal sealed record TrainingSettings
         DirectConnections = spec.Model.DirectConnections,
         EndOfTextId = endOfTextId,
     };
+
+    private static GuardOptions GuardOf(TrainingSpec training)
+    {
+        var defaults = new GuardOptions();
+        return new GuardOptions
+        {
+            Policy = training.OnAnomaly switch { "rollback" => AnomalyPolicy.Rollback, "stop" => AnomalyPolicy.Stop, _ => AnomalyPolicy.Skip },
+            MaxAnomalies = training.HasMaxAnomalies ? training.MaxAnomalies : defaults.MaxAnomalies,
+            Window = training.HasAnomalyWindow ? training.AnomalyWindow : defaults.Window,
+            SpikeDeviation = training.HasSpikeDeviation ? training.SpikeDeviation : defaults.SpikeDeviation,
+            MaxNormFactor = training.HasMaxNormFactor ? training.MaxNormFactor : defaults.MaxNormFactor,
+        };
+    }
 
     private static void Require(bool condition, string message)
     {

@@ -2,28 +2,6 @@ using System.Diagnostics;
 
 namespace LlmPipeline.Trainer.Worker;
 
-/// <summary>Durations of a step's phases.</summary>
-internal record struct StepTimes
-{
-    /// <summary>When the step began.</summary>
-    public DateTimeOffset Start { get; set; }
-
-    /// <summary>Reading ids.</summary>
-    public TimeSpan Data { get; set; }
-
-    /// <summary>Forward and backward passes, and turning gradients into integers.</summary>
-    public TimeSpan ForwardBackward { get; set; }
-
-    /// <summary>All-reduce, waiting for slower workers included.</summary>
-    public TimeSpan Exchange { get; set; }
-
-    /// <summary>Norm, clipping, update rule.</summary>
-    public TimeSpan Optimizer { get; set; }
-
-    /// <summary>The whole step.</summary>
-    public readonly TimeSpan Total => Data + ForwardBackward + Exchange + Optimizer;
-}
-
 /// <summary>
 /// A worker's spans of one run: a segment at most every 60 s, some steps with their phases (the first ones, then ever fewer),
 /// validations and checkpoints. About 300 at most, however long the run is.
@@ -77,7 +55,7 @@ internal sealed class TrainingTrace(string run) : IDisposable
     public Activity? Start(string name) => Start(name, _segment?.Context ?? _parent);
 
     /// <summary>Samples a step that is over.</summary>
-    public void Step(long step, double loss, in StepTimes times)
+    public void Step(long step, double loss, StepClock time)
     {
         if (_segment is null || _sampledSteps >= MaxSampledSteps || step - _lastSampled < _lastSampled / 4)
         {
@@ -86,18 +64,18 @@ internal sealed class TrainingTrace(string run) : IDisposable
 
         _lastSampled = step;
         _sampledSteps++;
-        using var activity = Source.StartActivity("train step", ActivityKind.Internal, _segment.Context, startTime: times.Start);
+        using var activity = Source.StartActivity("train step", ActivityKind.Internal, _segment.Context, startTime: time.Start);
         if (activity is null)
         {
             return;
         }
 
         activity.SetTag("run", run).SetTag("step", step).SetTag("rank", _rank).SetTag("loss", loss);
-        var begin = times.Start;
-        Phase("data", times.Data);
-        Phase("forward_backward", times.ForwardBackward);
-        Phase("exchange", times.Exchange);
-        Phase("optimizer", times.Optimizer);
+        var begin = time.Start;
+        Phase("data", time[StepPhase.Data]);
+        Phase("forward_backward", time[StepPhase.ForwardBackward]);
+        Phase("exchange", time[StepPhase.Exchange]);
+        Phase("optimizer", time[StepPhase.Optimizer]);
         activity.SetEndTime(begin.UtcDateTime);
 
         void Phase(string name, TimeSpan duration)

@@ -50,6 +50,25 @@ internal sealed class FakeCoordinator(RunSpec spec, int workers, long firstEpoch
     public Task EpochReportedAsync(Func<int, bool> epochs, int steps) =>
         WaitAsync(() => epochs((int)(_epoch - firstEpoch + 1)) && _stepsOfEpoch >= steps);
 
+    /// <summary>Waits until a worker said that an epoch broke.</summary>
+    public async Task<EpochFailure> FailureAsync()
+    {
+        await WaitAsync(() => Failures.Count > 0);
+        lock (_lock)
+        {
+            return Failures[0];
+        }
+    }
+
+    /// <summary>Epochs that nobody holds state for begin from this checkpoint.</summary>
+    public void BeginFrom(string name)
+    {
+        lock (_lock)
+        {
+            checkpoint = name;
+        }
+    }
+
     private async Task WaitAsync(Func<bool> condition)
     {
         while (true)

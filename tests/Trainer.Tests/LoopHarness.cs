@@ -118,6 +118,21 @@ internal sealed class LoopHarness : IDisposable
 
         public void Step(StepMetrics metrics, double trainSeconds) => Steps[metrics.Step] = metrics.Clone();
 
+        public ConcurrentQueue<(string Kind, string Message)> Events { get; } = new();
+
+        public ConcurrentQueue<long> Rollbacks { get; } = new();
+
+        public void Rollback(long step)
+        {
+            Rollbacks.Enqueue(step);
+            foreach (var later in Steps.Keys.Where(s => s > step))
+            {
+                Steps.TryRemove(later, out _);
+            }
+        }
+
+        public void Event(string kind, string message) => Events.Enqueue((kind, message));
+
         public void Share(double fraction) => LastShare = fraction;
 
         public void Checkpoint(string name, double? validationLoss) => Checkpoints.Enqueue((name, validationLoss));
@@ -131,6 +146,10 @@ internal sealed class LoopHarness : IDisposable
 
     private sealed class CountingStore : ICheckpointStore
     {
-        public string Save(Replica replica, int keep) => $"runs/tiny/checkpoints/{replica.State.Step:D8}";
+        public string Save(ReplicaSnapshot snapshot, int keep) => $"runs/tiny/checkpoints/{snapshot.State.Step:D8}";
+
+        public long NewestIntact(string run, long step) => 0;
+
+        public TrainerState Load(Replica replica, long step) => throw new NotSupportedException();
     }
 }

@@ -98,7 +98,7 @@ public sealed class PrecisionTests
     [Fact]
     public async Task WhatOverflowsAtEveryScaleIsFatal()
     {
-        using var harness = new LoopHarness(TinyRun.Spec(), 2);
+        using var harness = new LoopHarness(TinyRun.Spec(s => s.Training.OnAnomaly = "stop"), 2);
         foreach (var replica in harness.Replicas)
         {
             replica.State = replica.State with { LossScaler = new LossScaler() };

@@ -172,10 +172,14 @@ public sealed class TrainingLoopTests
     {
         public List<long> Tried { get; } = [];
 
-        public string Save(Replica replica, int keep)
+        public string Save(ReplicaSnapshot snapshot, int keep)
         {
-            Tried.Add(replica.State.Step);
-            return Tried.Count <= failures ? throw new IOException("No space left on device") : $"runs/tiny/checkpoints/{replica.State.Step:D8}";
+            Tried.Add(snapshot.State.Step);
+            return Tried.Count <= failures ? throw new IOException("No space left on device") : $"runs/tiny/checkpoints/{snapshot.State.Step:D8}";
         }
+
+        public long NewestIntact(string run, long step) => 0;
+
+        public TrainerState Load(Replica replica, long step) => throw new NotSupportedException();
     }
 }

@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using System.Diagnostics;
 using LlmPipeline.Trainer.Worker;
+using Microsoft.Extensions.Time.Testing;
 
 namespace LlmPipeline.Trainer.Tests;
 
@@ -20,12 +21,19 @@ public sealed class TrainingTraceTests
         };
         ActivitySource.AddActivityListener(listener);
 
+        var time = new FakeTimeProvider(DateTimeOffset.UtcNow);
+        var clock = new StepClock(time);
         using (var trace = new TrainingTrace("runs/tiny"))
         {
             trace.Enter($"00-{Trace}-b7ad6b7169203331-01", 1, 0);
             for (var step = 1; step <= 200_000; step++)
             {
-                trace.Step(step, 1, new StepTimes { Start = DateTimeOffset.UtcNow, Data = TimeSpan.FromMilliseconds(1), Exchange = TimeSpan.FromMilliseconds(2) });
+                clock.Restart();
+                time.Advance(TimeSpan.FromMilliseconds(1));
+                clock.Lap(StepPhase.Data);
+                time.Advance(TimeSpan.FromMilliseconds(2));
+                clock.Lap(StepPhase.Exchange);
+                trace.Step(step, 1, clock);
                 if (step % 500 == 0)
                 {
                     trace.Start("checkpoint")?.Dispose();

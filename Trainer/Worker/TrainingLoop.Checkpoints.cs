@@ -1,0 +1,38 @@
+using LlmPipeline.ServiceDefaults;
+
+namespace LlmPipeline.Trainer.Worker;
+
+/// <summary>Checkpoints.</summary>
+internal sealed partial class TrainingLoop
+{
+    private const int LastAttempts = 12;
+    private static readonly TimeSpan LastRetry = TimeSpan.FromSeconds(5);
+
+    private readonly ICheckpointStore _checkpoints;
+    private readonly CheckpointWriter _writer;
+
+    private bool CheckpointDue(bool last, bool leaving) => _place.Rank == 0 && State.Step > 0
+        && (last || (_stepped && State.Step % _settings.CheckpointInterval == 0) || (leaving && _control.Exiting && _place.Size == 1));
+
+    /// <summary>
+    /// Begins to write a checkpoint. One that fails is left to the next interval; the last one is waited for, and tried again.
+    /// </summary>
+    private void Checkpoint(bool last)
+    {
+        _writer.Begin(_replica, _settings.KeepCheckpoints);
+        for (var attempt = 1; last && _writer.Finish(_replica) is { } error && !_control.Exiting; attempt++)
+        {
+            if (attempt == LastAttempts || error is not (IOException or UnauthorizedAccessException or Azure.RequestFailedException))
+            {
+                throw new FatalTrainingException(ErrorReasons.Internal,
+                    $"The last checkpoint of {State.Run} (step {State.Step}) could not be written: {error.Message} Make room or mend the storage, and resume the run.", error);
+            }
+
+            Thread.Sleep(LastRetry);
+            _writer.Begin(_replica, _settings.KeepCheckpoints);
+        }
+
+        _time.Lap(StepPhase.Checkpoint);
+        _metrics.PhaseDone(StepPhase.Checkpoint, _time);
+    }
+}

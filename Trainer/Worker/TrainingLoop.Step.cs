@@ -1,0 +1,205 @@
+using System.Diagnostics;
+using Google.Protobuf;
+using Google.Protobuf.WellKnownTypes;
+using LlmPipeline.Models;
+using LlmPipeline.Runs.V1;
+using LlmPipeline.Trainer.Collectives;
+using LlmPipeline.Trainer.Optimizers;
+
+namespace LlmPipeline.Trainer.Worker;
+
+/// <summary>A step.</summary>
+internal sealed partial class TrainingLoop
+{
+    // Slots of the gradient bucket, before the losses of the micro-batches.
+    private const int BadLosses = FirstOwn;
+    private const int BadGradients = FirstOwn + 1;
+    private const int OutOfMemoryVotes = FirstOwn + 2;
+    private const int FirstLoss = FirstOwn + 3;
+
+    private static readonly TimeSpan MemoryInterval = TimeSpan.FromMilliseconds(500);
+
+    private long _memoryMeasured;
+    private long _memoryBytes;
+
+    private (Votes Votes, StepMetrics? Metrics) Step()
+    {
+        var step = State.Step + 1;
+        var (begin, end) = _settings.MicroBatchesOf(_place.Rank, _place.Size);
+        _gradients.Clear(gradients: begin == end);
+        try
+        {
+            ComputeGradients(step, begin, end);
+        }
+        catch (Exception exception) when (OutOfMemory.Is(exception) && _settings.MicroBatchSize > 1)
+        {
+            LogOutOfMemory(_logger, exception, step, State.Run, _settings.MicroBatchSize);
+            _gradients.Clear(gradients: true);
+            _gradients.AddCount(OutOfMemoryVotes, 1);
+            _replica.Model.Parameters.ZeroGradients();
+        }
+
+        AddVotes(_gradients, validate: true);
+        if (_place.Rank == 0)
+        {
+            _gradients.Set(SecondsOfRank0, _secondsBefore + Stopwatch.GetElapsedTime(_clock).TotalSeconds);
+        }
+
+        var bytesBefore = _allReduce?.TransferredBytes ?? 0;
+        Exchange(step, Buckets.Gradients, _gradients);
+        _time.Lap(StepPhase.Exchange);
+        var votes = ReadVotes(_gradients);
+        if (_gradients.Count(OutOfMemoryVotes) > 0)
+        {
+            ReduceMicroBatch(step);
+            return (votes with { Validate = State.ValidationStep != State.Step }, null);
+        }
+
+        var isFinite = _gradients.Count(BadLosses) + _gradients.Count(BadGradients) == 0;
+        if (!isFinite && State.LossScaler is not null && ReduceLossScale(step))
+        {
+            return (votes with { Validate = State.ValidationStep != State.Step }, null);
+        }
+
+        var seconds = _gradients.Double(SecondsOfRank0);
+        var lossSum = 0.0;
+        for (var microBatch = 0; microBatch < _settings.MicroBatches; microBatch++)
+        {
+            lossSum += _gradients.Single(FirstLoss + microBatch);
+        }
+
+        var loss = lossSum / _settings.MicroBatches;
+        var norm = isFinite ? GradientNorm.Compute(_gradients.Gradients) : double.NaN;
+        var rate = _settings.Schedule.At(step, seconds);
+        var next = State with { Step = step, TokenCount = State.TokenCount + _settings.TokensPerStep, TrainSeconds = seconds, LossScaler = State.LossScaler?.After(overflow: false) };
+        var anomaly = Judge(loss, norm);
+        if (anomaly is null)
+        {
+            next = next with { Guard = State.Guard.Accept(loss, norm) };
+            _replica.Update(rate, GradientNorm.ClipFactor(norm, _settings.ClipNorm), _gradients.Gradients, next);
+        }
+        else if (!TrySkip(step, anomaly, next))
+        {
+            GoBack(step, anomaly);
+            return (votes with { Validate = State.ValidationStep != State.Step }, null);
+        }
+
+        _time.Lap(StepPhase.Optimizer);
+        var metrics = new StepMetrics
+        {
+            Step = step,
+            TrainLoss = loss,
+            LearningRate = rate,
+            GradientNorm = norm,
+            TokenCount = next.TokenCount,
+            ExchangeSeconds = _time[StepPhase.Exchange].TotalSeconds,
+            WorkerCount = _place.Size,
+            MemoryBytes = MemoryBytes(),
+            Anomaly = anomaly?.Reason ?? "",
+            MicroBatchSize = _settings.MicroBatchSize,
+            Time = Timestamp.FromDateTimeOffset(DateTimeOffset.UtcNow),
+        };
+        Fill(metrics);
+        Remember(metrics);
+        var ownTokens = (long)(end - begin) * _settings.MicroBatchSize * _settings.Context;
+        _metrics.StepDone(metrics, ownTokens, (_allReduce?.TransferredBytes ?? 0) - bytesBefore, _time);
+        _trace.Step(step, loss, _time);
+        return (votes, metrics);
+    }
+
+    /// <summary>Adds this worker's share to the exchange buffer. An anomaly ends it early: the step will not count.</summary>
+    private void ComputeGradients(long step, int begin, int end)
+    {
+        var parameters = _replica.Model.Parameters;
+        var lossScale = 1f / _data.PredictionsPerStep;
+        var scaler = State.LossScaler;
+        var limit = FixedPoint.LimitFor(_settings.MicroBatches);
+        for (var microBatch = begin; microBatch < end; microBatch++)
+        {
+            if (_place.Ring is GrpcRingTransport { IsBroken: true } broken)
+            {
+                throw broken.Broken();
+            }
+
+            _data.ReadMicroBatch(step + State.Guard.DataOffset, microBatch);
+            _time.Lap(StepPhase.Data);
+            var loss = _replica.Model.AccumulateGradients(
+                _data.Inputs, _data.Targets, _data.Rows, (float)(lossScale * (scaler?.Scale ?? 1)), Seeds.Derive(_settings.Seed, "dropout", step, microBatch));
+            if (scaler is not null)
+            {
+                parameters.ScaleGradients((float)(1 / scaler.Scale));
+            }
+
+            parameters.DownloadGradients();
+            var isFinite = float.IsFinite(loss);
+            var fits = _gradients.Add(parameters.Gradients, microBatch == begin, limit);
+            if (!_onHost || !fits)
+            {
+                parameters.ZeroGradients();
+            }
+
+            _gradients.Set(FirstLoss + microBatch, fits ? loss : float.NaN);
+            _time.Lap(StepPhase.ForwardBackward);
+            if (!isFinite || !fits)
+            {
+                _gradients.AddCount(isFinite ? BadGradients : BadLosses, 1);
+                return;
+            }
+        }
+    }
+
+    private long MemoryBytes()
+    {
+        if (_memoryMeasured == 0 || Stopwatch.GetElapsedTime(_memoryMeasured) >= MemoryInterval)
+        {
+            _memoryMeasured = Stopwatch.GetTimestamp();
+            _memoryBytes = Environment.WorkingSet;
+        }
+
+        return _memoryBytes;
+    }
+
+    /// <summary>Tells the coordinator of a step that is done, with all of its time so far.</summary>
+    private void Report(StepMetrics? done)
+    {
+        if (done is null)
+        {
+            return;
+        }
+
+        if (ReferenceEquals(done, _timed))
+        {
+            Fill(done);
+        }
+
+        if (_place.Rank == 0)
+        {
+            _progress.Step(done, State.TrainSeconds);
+        }
+    }
+
+    /// <summary>Fills in the times of a step, and what follows from them.</summary>
+    private void Fill(StepMetrics metrics)
+    {
+        metrics.Phases = _time.ToMessage();
+        metrics.StepSeconds = _time.Total.TotalSeconds;
+        var seconds = (_time.Total - _time[StepPhase.Validation]).TotalSeconds;
+        metrics.TokensPerSecond = _settings.TokensPerStep / Math.Max(1e-9, seconds);
+        if (_peakFlops > 0)
+        {
+            metrics.ModelFlopsUtilization = metrics.TokensPerSecond * _replica.Model.FlopsPerToken(_settings.Context) / (_peakFlops * _place.Size);
+        }
+    }
+
+    private void Remember(StepMetrics metrics)
+    {
+        _replica.Remember(metrics);
+        _replica.State = State with { LastMetrics = JsonFormatter.Default.Format(metrics) };
+    }
+
+    private IReadOnlyList<StepMetrics> LastMetrics() =>
+        State.LastMetrics is { } json && JsonParser.Default.Parse<StepMetrics>(json) is { } metrics && metrics.Step == State.Step ? [metrics] : [];
+
+    [LoggerMessage(2502, LogLevel.Warning, "Step {Step} of {Run}: a micro-batch of {Size} sequences does not fit into memory.")]
+    private static partial void LogOutOfMemory(ILogger logger, Exception exception, long step, string run, int size);
+}
