@@ -31,6 +31,7 @@ internal static class GatewayExtensions
         services.AddSingleton(TimeProvider.System);
         services.AddSingleton(_ => BlobStore.Open(builder.Configuration.GetConnectionString("storage")));
         services.AddSingleton<ModelLoader>();
+        services.AddSingleton<ModelImporter>();
         services.AddSingleton<ModelCatalogue>();
         services.AddHostedService(provider => provider.GetRequiredService<ModelCatalogue>());
         services.AddSingleton<GatewayMetrics>();

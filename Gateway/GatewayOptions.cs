@@ -45,9 +45,17 @@ internal sealed record GatewayOptions
     [Range(1, 86_400)]
     public double MaxSeconds { get; init; } = 300;
 
+    /// <summary>Folders that imported models may be in, for a Gateway that others can reach. Empty: whatever it can read.</summary>
+    public string[] ImportRoots { get; init; } = [];
+
     /// <summary>Time that running answers get to end when the process is told to stop, in seconds.</summary>
     [Range(0, 600)]
     public double StopSeconds { get; init; } = 5;
+
+    /// <summary>Whether <see cref="ImportRoots"/> allow a file or folder.</summary>
+    /// <param name="path">A full path.</param>
+    public bool MayImport(string path) => ImportRoots.Length == 0
+        || Array.Exists(ImportRoots, root => (path + Path.DirectorySeparatorChar).StartsWith(Path.TrimEndingDirectorySeparator(Path.GetFullPath(root)) + Path.DirectorySeparatorChar, StringComparison.Ordinal));
 }
 
 [OptionsValidator]

@@ -35,6 +35,40 @@ internal static class ModelsCommand
             }));
             return ExitCodes.Succeeded;
         });
-        return new CommandWithExamples("models", "Lists published models.", "llmpipe models list", "llmpipe models list --json") { list };
+        return new CommandWithExamples(
+            "models", "Lists published models, and imports those of other software.",
+            "llmpipe models list", "llmpipe models list --json", "llmpipe models import ./gpt2 --id gpt2-small") { list, Import(globals) };
+    }
+
+    private static CommandWithExamples Import(GlobalOptions globals)
+    {
+        var path = new Argument<string>("PATH") { Description = "A folder in the Hugging Face layout (gpt2, llama), or a llama2.c checkpoint; on the machine that runs the Gateway." };
+        var id = new Option<string>("--id") { Description = "Id to publish it under: 4 to 63 of a-z, 0-9 and '-'.", Required = true };
+        var tokenizer = new Option<string>("--tokenizer") { Description = "Its tokenizer, where that does not lie with it: a tokenizer file, or a folder with one.", HelpName = "PATH" };
+        var command = new CommandWithExamples(
+            "import", "Publishes a model of other software.",
+            "llmpipe models import ./gpt2 --id gpt2-small",
+            "llmpipe models import stories260K.bin --id stories-260k --tokenizer tok512.bin")
+        { path, id, tokenizer };
+        globals.SetAction(command, async (arguments, session, cancellationToken) =>
+        {
+            var directory = session.Environment.Directory;
+            var request = new ImportModelRequest
+            {
+                Path = Path.GetFullPath(Path.Combine(directory, arguments.GetRequiredValue(path))),
+                ModelId = arguments.GetRequiredValue(id),
+                Tokenizer = arguments.GetValue(tokenizer) is { } file ? Path.GetFullPath(Path.Combine(directory, file)) : "",
+            };
+            var model = (await session.Inference.ImportModelAsync(request, cancellationToken: cancellationToken)).Model;
+            if (session.Json)
+            {
+                session.WriteJson(model);
+                return ExitCodes.Succeeded;
+            }
+
+            session.WriteLine($"{model.LatestVersion}: {model.ParameterCount.ToString("N0", CultureInfo.InvariantCulture)} parameters, context {model.Context.ToString("N0", CultureInfo.InvariantCulture)}");
+            return ExitCodes.Succeeded;
+        });
+        return command;
     }
 }

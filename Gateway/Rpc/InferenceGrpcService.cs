@@ -9,7 +9,7 @@ using LlmPipeline.ServiceDefaults;
 namespace LlmPipeline.Gateway.Rpc;
 
 /// <summary>Inference over gRPC.</summary>
-internal sealed class InferenceGrpcService(GenerationEngine engine, ModelCatalogue catalogue) : InferenceService.InferenceServiceBase
+internal sealed class InferenceGrpcService(GenerationEngine engine, ModelCatalogue catalogue, ModelImporter importer) : InferenceService.InferenceServiceBase
 {
     private const int DefaultMaxTokens = 128;
     private const int DefaultPageSize = 50;
@@ -64,6 +64,19 @@ internal sealed class InferenceGrpcService(GenerationEngine engine, ModelCatalog
         }
 
         return Task.FromResult(response);
+    }
+
+    public override async Task<ImportModelResponse> ImportModel(ImportModelRequest request, ServerCallContext context)
+    {
+        try
+        {
+            var version = await importer.ImportAsync(request.Path, request.ModelId, request.Tokenizer, context.CancellationToken);
+            return new ImportModelResponse { Model = ModelOf(version) };
+        }
+        catch (GatewayException exception)
+        {
+            throw ToRpcException(exception);
+        }
     }
 
     private static GenerationParameters ParametersOf(GenerateRequest request, ServerCallContext context) => new()

@@ -169,6 +169,17 @@ public sealed class CommandTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task AModelIsImportedFromAPathOfThisFolder()
+    {
+        Assert.Equal(0, await _cli.RunAsync(_gateway, "models", "import", "gpt2", "--id", "gpt2-small", "--tokenizer", "/vocab/tokenizer.json"));
+        Assert.Equal("models/gpt2-small/versions/3: 260,032 parameters, context 512\n", _cli.Output);
+        var request = (ImportModelRequest)_gateway.Requests.Single();
+        Assert.True(Path.IsPathFullyQualified(request.Path));
+        Assert.Equal(("gpt2", "gpt2-small", "/vocab/tokenizer.json"), (Path.GetFileName(request.Path), request.ModelId, request.Tokenizer));
+        Assert.NotEqual(0, await _cli.RunAsync(_gateway, "models", "import", "gpt2"));
+    }
+
+    [Fact]
     public async Task DataCardIsShownAsMarkdownOrJson()
     {
         Assert.Equal(0, await _cli.RunAsync(_gateway, "datasets", "card", "d100"));

@@ -277,6 +277,12 @@ internal sealed class FakeGateway : IAsyncDisposable
             await responseStream.WriteAsync(new GenerateResponse { FinishReason = "length", PromptTokenCount = 1, CompletionTokenCount = 2 });
         }
 
+        public override Task<ImportModelResponse> ImportModel(ImportModelRequest request, ServerCallContext context)
+        {
+            gateway.Requests.Enqueue(request);
+            return Task.FromResult(new ImportModelResponse { Model = new Model { Name = $"models/{request.ModelId}", LatestVersion = $"models/{request.ModelId}/versions/3", ParameterCount = 260_032, Context = 512 } });
+        }
+
         public override Task<ListModelsResponse> ListModels(ListModelsRequest request, ServerCallContext context) => Task.FromResult(new ListModelsResponse
         {
             Models = { new Model { Name = "models/m100", LatestVersion = "models/m100/versions/2", Run = "runs/r100", ParameterCount = 803_456, Context = 64, Loss = 1.8953 } },
