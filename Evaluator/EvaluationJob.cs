@@ -71,11 +71,12 @@ internal sealed partial class EvaluationJob(
     {
         var result = new EvaluationResult();
         HeldOutTexts texts;
-        bool isBaseline;
+        bool hasBaseline;
         using (var model = Load(spec, folder, dataset.Tokenizer))
         {
             // Prompt and continuation have to fit what a generation can hold.
-            texts = HeldOutTexts.Take(split, spec.BleuSamples, Math.Min(spec.BleuTokens, (model.MaxPositions ?? int.MaxValue) / 2));
+            var isMasked = model is LanguageModel { Config.Objective: Objective.Masked };
+            texts = HeldOutTexts.Take(split, isMasked ? 0 : spec.BleuSamples, Math.Min(spec.BleuTokens, (model.MaxPositions ?? int.MaxValue) / 2));
             using (telemetry.StartPhase("model loss"))
             {
                 var start = Stopwatch.GetTimestamp();
@@ -90,10 +91,10 @@ internal sealed partial class EvaluationJob(
                 result.Model.Bleu = texts.BleuOf(model, dataset.Tokenizer, progress.ModelBleu, cancellationToken);
             }
 
-            isBaseline = NgramBaseline.Is(model, dataset, spec.NgramOrder);
+            hasBaseline = spec.NgramOrder > 0 && !isMasked && !NgramBaseline.Is(model, dataset, spec.NgramOrder);
         }
 
-        if (spec.NgramOrder > 0 && !isBaseline)
+        if (hasBaseline)
         {
             result.Ngram = NgramBaseline.Measure(dataset, split, spec.NgramOrder, texts, telemetry, progress, cancellationToken);
             result.NgramOrder = spec.NgramOrder;

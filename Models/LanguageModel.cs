@@ -255,7 +255,8 @@ public abstract class LanguageModel : ITokenModel
     }
 
     /// <inheritdoc/>
-    public IncrementalState BeginGeneration(int batch) => Config.Classes == 0 ? new NetworkState(this, batch)
+    public IncrementalState BeginGeneration(int batch) => Config is { Classes: 0, Objective: Objective.Causal } ? new NetworkState(this, batch)
+        : Config.Classes == 0 ? throw new InvalidOperationException("The model was trained to fill in masked tokens (objective: masked) and continues no text. Fine-tune it, or train one with objective: causal.")
         : throw new InvalidOperationException($"The model tells {string.Join(", ", Config.Labels!.Take(5))} apart and generates no text. Classify with it.");
 
     /// <inheritdoc/>
@@ -356,7 +357,7 @@ public abstract class LanguageModel : ITokenModel
     // The head is the widest product of a small network: rows without a target do not go through it.
     private (Tensor Logits_MV, Tensor Targets_M) Predict(ReadOnlySpan<int> inputs_BT, ReadOnlySpan<int> targets_BT, int[] places_M, Pass pass)
     {
-        var x_NC = Blocks(Ids(inputs_BT), pass);
+        var x_NC = Blocks(Ids(inputs_BT), pass with { Padding_B11T = PaddingOf(targets_BT, places_M, pass.Batch) });
         var targets_N = Ids(targets_BT);
         if (places_M.Length < targets_BT.Length)
         {
@@ -365,6 +366,25 @@ public abstract class LanguageModel : ITokenModel
         }
 
         return (Head(FinalNorm(x_NC)), targets_N);
+    }
+
+    // A document to classify ends where its class is the target. Only a network that looks at both sides sees what is behind it.
+    private Tensor? PaddingOf(ReadOnlySpan<int> targets_BT, int[] places_M, int batch)
+    {
+        var time = targets_BT.Length / batch;
+        if (Config.Classes == 0 || Config.Objective == Objective.Causal || Array.TrueForAll(places_M, place => (place + 1) % time == 0))
+        {
+            return null;
+        }
+
+        var padding = zeros(targets_BT.Length, float32);
+        var values = MemoryMarshal.Cast<byte, float>(padding.bytes);
+        foreach (var place in places_M)
+        {
+            values.Slice(place + 1, time - 1 - (place % time)).Fill(float.NegativeInfinity);
+        }
+
+        return padding.view(batch, 1, 1, time).to(Device);
     }
 
     private static int[] Places(ReadOnlySpan<int> targets_BT)

@@ -57,6 +57,12 @@ public sealed record ModelConfig
     /// <summary>Biases in linear layers and LayerNorms.</summary>
     public bool Bias { get; init; } = true;
 
+    /// <summary>What it predicts. A masked Transformer looks at both sides of a place.</summary>
+    public Objective Objective { get; init; }
+
+    /// <summary>Id that stands for a masked token; null for a causal network.</summary>
+    public int? MaskTokenId { get; init; }
+
     /// <summary>Id of <c>&lt;|endoftext|&gt;</c>.</summary>
     public int EndOfTextId { get; init; }
 
@@ -94,6 +100,9 @@ public sealed record ModelConfig
             $"Labels are {string.Join(", ", Labels?.Take(5).Select(l => $"'{l}'") ?? [])}; there must be 2 to {1 << 16} of them, all different and none empty.");
         Check(EmbeddingWidth is null or > 0 and <= 1 << 16, $"EmbeddingWidth is {EmbeddingWidth}; it must be in 1..{1 << 16}.");
         Check(RecurrentDropout is >= 0 and < 1, $"RecurrentDropout is {RecurrentDropout}; it must be at least 0 and less than 1.");
+        Check(Objective == Objective.Causal || architecture.HasAttention, $"Objective is Masked, but a network of the architecture {Architecture} sees only what comes before a place.");
+        Check(Objective == Objective.Causal ? MaskTokenId is null : MaskTokenId >= 0 && MaskTokenId < VocabularySize,
+            $"MaskTokenId is {MaskTokenId?.ToString(System.Globalization.CultureInfo.InvariantCulture) ?? "null"}; it must be an id of the vocabulary where Objective is Masked, and null elsewhere.");
         architecture.Validate(this);
         Tuning?.Validate(this, architecture);
     }

@@ -156,6 +156,7 @@ public static class ModelDirectory
     private static string WriteConfig(ModelConfig config)
     {
         var json = NetworkArchitecture.Of(config.Architecture).WriteConfig(config);
+        ObjectiveConfig.Write(json, config);
         ClassifierConfig.Write(json, config);
         return json.ToJsonString(ConfigKeys.Indented) + "\n";
     }
@@ -165,7 +166,7 @@ public static class ModelDirectory
         var name = keys.Text(ConfigKeys.ModelType, "");
         var architecture = NetworkArchitecture.All.FirstOrDefault(a => a.Name == name)
             ?? throw keys.Wrong(ConfigKeys.ModelType, $"'{name}'; {string.Join(", ", NetworkArchitecture.All.Select(a => $"'{a.Name}'"))} and '{NgramTokenModel.Architecture}' are supported");
-        var config = architecture.ReadConfig(keys) with { Labels = ClassifierConfig.Labels(keys) };
+        var config = ObjectiveConfig.Read(keys, architecture.ReadConfig(keys)) with { Labels = ClassifierConfig.Labels(keys) };
         try
         {
             config.Validate();

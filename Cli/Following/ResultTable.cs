@@ -57,15 +57,20 @@ internal static class ResultTable
             table.AddColumn(new TableColumn(FormattableString.Invariant($"Kneser-Ney {result.NgramOrder}-gram")).RightAligned());
         }
 
-        Row("loss (nats/token)", q => Figure(q.Loss, "F4"));
-        Row("perplexity", q => Figure(q.Perplexity, "N2"));
+        var isMasked = result.Model?.Objective == "masked";
+        Row(isMasked ? "loss (nats/masked token)" : "loss (nats/token)", q => Figure(q.Loss, "F4"));
+        Row(isMasked ? "pseudo-perplexity" : "perplexity", q => Figure(q.Perplexity, "N2"));
         if (result.Model?.ImpossibleCount > 0)
         {
             Row("tokens of probability 0", q => Figure(q.ImpossibleCount, "N0"));
         }
 
-        Row("bits per byte", q => Figure(q.BitsPerByte, "F4"));
-        Row("next-token accuracy", q => Figure(q.Accuracy * 100, "F2") + " %");
+        if (!isMasked)
+        {
+            Row("bits per byte", q => Figure(q.BitsPerByte, "F4"));
+        }
+
+        Row(isMasked ? "masked-token accuracy" : "next-token accuracy", q => Figure(q.Accuracy * 100, "F2") + " %");
         if (result.Model?.HasBleu == true || ngram?.HasBleu == true)
         {
             Row("BLEU of continuations", q => q.HasBleu ? Figure(q.Bleu, "F2") : "-");
@@ -77,7 +82,7 @@ internal static class ResultTable
         }
 
         Row("evaluation tokens/s", q => ReferenceEquals(q, ngram) ? "-" : Figure(result.TokensPerSecond, "N0"));
-        Row("tokens", q => Figure(q.TokenCount, "N0"));
+        Row(isMasked ? "masked tokens" : "tokens", q => Figure(q.TokenCount, "N0"));
         session.Environment.Console.Write(table);
 
         void Row(string title, Func<ModelQuality, string> figure)

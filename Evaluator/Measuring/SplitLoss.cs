@@ -24,14 +24,14 @@ internal static class SplitLoss
     {
         RequirePredictions(split);
         var measured = NgramMeasurement.Of(model, split, progress: progress, cancellationToken: cancellationToken);
-        var quality = Quality(split, measured.LossSum, measured.CorrectCount);
+        var quality = Quality(split, measured.LossSum, measured.CorrectCount, split.TokenCount - 1, Objective.Causal);
         quality.ImpossibleCount = measured.ImpossibleCount;
         return quality;
     }
 
     /// <summary>
     /// Measures a network: windows of T + 1 ids with stride T, the last one as long as what is left, so that every id but the
-    /// first is predicted once. Sums are float64, per sequence, added in order: the result does not depend on the batch size.
+    /// first is predicted once; of a masked network windows of T ids, of which those that <see cref="Masking"/> chooses are. Sums are float64, per sequence, added in order: the result does not depend on the batch size.
     /// </summary>
     /// <param name="model">The network.</param>
     /// <param name="split">The tokens.</param>
@@ -42,14 +42,16 @@ internal static class SplitLoss
     {
         RequirePredictions(split);
         var time = model.Config.Context;
-        var predictions = split.TokenCount - 1;
+        var masking = Masking.Of(model.Config);
+        var predictions = masking is null ? split.TokenCount - 1 : split.TokenCount;
         var windows = (predictions + time - 1) / time;
         var inputs_BT = new int[batch * time];
         var targets_BT = new int[batch * time];
         var losses_B = new double[batch];
         var correct_B = new long[batch];
+        var ids_T = new int[time];
         double lossSum = 0;
-        long correctCount = 0;
+        long correctCount = 0, count = 0;
         for (long window = 0; window < windows;)
         {
             cancellationToken.ThrowIfCancellationRequested();
@@ -58,9 +60,20 @@ internal static class SplitLoss
             var rows = length < time ? 1 : (int)Math.Min(batch, (predictions - position) / time);
             for (var b = 0; b < rows; b++)
             {
-                split.Read(position + ((long)b * time), inputs_BT.AsSpan(b * time, length));
-                split.Read(position + ((long)b * time) + 1, targets_BT.AsSpan(b * time, length));
+                var inputs_T = inputs_BT.AsSpan(b * length, length);
+                var targets_T = targets_BT.AsSpan(b * length, length);
+                if (masking is null)
+                {
+                    split.Read(position + ((long)b * time), inputs_T);
+                    split.Read(position + ((long)b * time) + 1, targets_T);
+                    continue;
+                }
+
+                split.Read(position + ((long)b * time), ids_T.AsSpan(0, length));
+                masking.Apply(ids_T.AsSpan(0, length), Masking.MeasuringSeed(window + b), inputs_T, targets_T);
             }
+
+            count += rows * (long)(masking is null ? length : Masking.CountOf(length));
 
             model.EvaluateSequences(inputs_BT.AsSpan(0, rows * length), targets_BT.AsSpan(0, rows * length), rows, losses_B.AsSpan(0, rows), correct_B.AsSpan(0, rows));
             for (var b = 0; b < rows; b++)
@@ -79,24 +92,26 @@ internal static class SplitLoss
             progress?.Invoke((double)window / windows);
         }
 
-        return Quality(split, lossSum, correctCount);
+        return Quality(split, lossSum, correctCount, count, model.Config.Objective);
     }
 
     /// <summary>Puts sums into the numbers of the report.</summary>
     /// <param name="split">The tokens.</param>
     /// <param name="lossSum">Nats over all predictions.</param>
     /// <param name="correctCount">Right predictions.</param>
-    private static ModelQuality Quality(TokenSplit split, double lossSum, long correctCount)
+    /// <param name="predictions">All predictions.</param>
+    /// <param name="objective">What they are.</param>
+    private static ModelQuality Quality(TokenSplit split, double lossSum, long correctCount, long predictions, Objective objective)
     {
-        var predictions = split.TokenCount - 1;
         var loss = lossSum / predictions;
         return new ModelQuality
         {
             TokenCount = predictions,
             Loss = loss,
             Perplexity = Math.Exp(loss),
-            BitsPerByte = split.ByteCount > 0 ? lossSum / Math.Log(2) / split.ByteCount : 0,
+            BitsPerByte = objective == Objective.Causal && split.ByteCount > 0 ? lossSum / Math.Log(2) / split.ByteCount : 0,
             Accuracy = (double)correctCount / predictions,
+            Objective = objective == Objective.Masked ? "masked" : "causal",
         };
     }
 

@@ -42,6 +42,11 @@ internal sealed class ModelLoader(IBlobStore store, IOptions<GatewayOptions> opt
                     $"{version.Name}: config.json has {model.VocabularySize} ids, tokenizer.json {tokenizer.VocabularySize}. Publish the model with its own tokenizer.");
             }
 
+            if (model is LanguageModel { Config.Objective: Objective.Masked })
+            {
+                throw new InvalidDataException($"{version.Name} was trained to fill in masked tokens (objective: masked) and continues no text, so it is not served. Fine-tune it, or publish a model with objective: causal.");
+            }
+
             using (var state = model.BeginGeneration(1))
             {
                 state.Append([model.EndOfTextId], new float[model.VocabularySize]);

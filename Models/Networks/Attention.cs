@@ -8,14 +8,15 @@ namespace LlmPipeline.Models.Networks;
 /// <summary>Scaled dot-product attention (Vaswani et al. 2017).</summary>
 internal static class Attention
 {
-    /// <summary>Each position looks at itself and those before it.</summary>
+    /// <summary>Each position looks at itself and those before it; at all of the sequence where the objective is masked.</summary>
     /// <param name="q_BHTD">Queries.</param>
     /// <param name="k_BKTD">Keys of the same positions; each of its heads serves the G heads of queries next to each other.</param>
     /// <param name="v_BKTD">Values of the same positions.</param>
+    /// <param name="objective">What the network predicts.</param>
     /// <param name="pass">The pass.</param>
     /// <param name="cache">Receives keys and values, and gives those before; null outside of a generation.</param>
     /// <returns>(B, H, T, D).</returns>
-    public static Tensor Of(Tensor q_BHTD, Tensor k_BKTD, Tensor v_BKTD, Pass pass, KeysAndValues? cache)
+    public static Tensor Of(Tensor q_BHTD, Tensor k_BKTD, Tensor v_BKTD, Objective objective, Pass pass, KeysAndValues? cache)
     {
         var (k_BKSD, v_BKSD) = cache?.Append(k_BKTD, v_BKTD, pass.Start) ?? (k_BKTD, v_BKTD);
         var (shape, kvHeads) = (q_BHTD.shape, k_BKTD.shape[1]);
@@ -27,17 +28,20 @@ internal static class Attention
         }
 
         var (k_BHSD, v_BHSD) = group == 1 ? (k_BKSD, v_BKSD) : (k_BKSD.repeat_interleave(group, 1), v_BKSD.repeat_interleave(group, 1));
-        return pass.Dropout is not null ? WithDropout(q_BHTD, k_BHSD, v_BHSD, pass.Dropout)
-            : pass.Start == 0 ? F.scaled_dot_product_attention(q_BHTD, k_BHSD, v_BHSD, is_casual: true)
+        return pass.Dropout is not null ? WithDropout(q_BHTD, k_BHSD, v_BHSD, objective, pass)
+            : pass.Padding_B11T is not null ? F.scaled_dot_product_attention(q_BHTD, k_BHSD, v_BHSD, pass.Padding_B11T)
+            : pass.Start == 0 ? F.scaled_dot_product_attention(q_BHTD, k_BHSD, v_BHSD, is_casual: objective == Objective.Causal)
             : F.scaled_dot_product_attention(q_BHTD, k_BHSD, v_BHSD, q_BHTD.shape[2] == 1 ? null : Mask(q_BHTD.shape[2], pass.Start, q_BHTD.device));
     }
 
     // scaled_dot_product_attention would take dropout from the generator that the whole process shares.
-    private static Tensor WithDropout(Tensor q_BHTD, Tensor k_BHTD, Tensor v_BHTD, Dropout dropout)
+    private static Tensor WithDropout(Tensor q_BHTD, Tensor k_BHTD, Tensor v_BHTD, Objective objective, Pass pass)
     {
         var scores_BHTT = (q_BHTD * (1 / Math.Sqrt(q_BHTD.shape[3]))).matmul(k_BHTD.transpose(2, 3));
-        var weights_BHTT = (scores_BHTT + Mask(q_BHTD.shape[2], 0, q_BHTD.device)).softmax(-1);
-        return dropout.Apply(weights_BHTT).matmul(v_BHTD);
+        var mask = objective == Objective.Causal ? Mask(q_BHTD.shape[2], 0, q_BHTD.device) : pass.Padding_B11T;
+        scores_BHTT = mask is null ? scores_BHTT : scores_BHTT + mask;
+        var weights_BHTT = scores_BHTT.softmax(-1);
+        return pass.Dropout!.Apply(weights_BHTT).matmul(v_BHTD);
     }
 
     // (T, S): 0 where position start + t may look at s, minus infinity elsewhere.

@@ -39,7 +39,7 @@ internal sealed class Gpt : LanguageModel
         return pass.Dropout?.Apply(x_NC) ?? x_NC;
     }
 
-    private protected override Tensor Block(int index, Tensor x_NC, Pass pass) => _blocks[index].Forward(x_NC, Config.Heads, pass, pass.OfBlock<KeysAndValues>(index));
+    private protected override Tensor Block(int index, Tensor x_NC, Pass pass) => _blocks[index].Forward(x_NC, Config, pass, pass.OfBlock<KeysAndValues>(index));
 
     private protected override Tensor FinalNorm(Tensor x_NC) => _lnF.Forward(x_NC);
 
@@ -53,19 +53,19 @@ internal sealed class Gpt : LanguageModel
 internal sealed record GptBlock(Norm Ln1, Linear CAttn, Linear AttnProj, Norm Ln2, Linear CFc, Linear MlpProj)
 {
     /// <param name="x_NC">The residual stream.</param>
-    /// <param name="heads">H.</param>
+    /// <param name="config">Sizes.</param>
     /// <param name="pass">The pass.</param>
     /// <param name="cache">Receives keys and values, and gives those before; null outside of a generation.</param>
-    public Tensor Forward(Tensor x_NC, int heads, Pass pass, KeysAndValues? cache)
+    public Tensor Forward(Tensor x_NC, ModelConfig config, Pass pass, KeysAndValues? cache)
     {
         var width = x_NC.shape[1];
         var parts = CAttn.Forward(Ln1.Forward(x_NC)).split(width, 1);
-        var y_BHTD = Attention.Of(Heads(parts[0]), Heads(parts[1]), Heads(parts[2]), pass, cache);
+        var y_BHTD = Attention.Of(Heads(parts[0]), Heads(parts[1]), Heads(parts[2]), config.Objective, pass, cache);
         var attention = AttnProj.Forward(y_BHTD.transpose(1, 2).reshape(-1, width));
         x_NC = x_NC + (pass.Dropout?.Apply(attention) ?? attention);
         var mlp = MlpProj.Forward(F.gelu(CFc.Forward(Ln2.Forward(x_NC)), TorchSharp.Modules.GELU.Approximate.tanh));
         return x_NC + (pass.Dropout?.Apply(mlp) ?? mlp);
 
-        Tensor Heads(Tensor part_NC) => part_NC.view(pass.Batch, -1, heads, width / heads).transpose(1, 2);
+        Tensor Heads(Tensor part_NC) => part_NC.view(pass.Batch, -1, config.Heads, width / config.Heads).transpose(1, 2);
     }
 }

@@ -8,6 +8,8 @@ internal sealed class GptArchitecture : NetworkArchitecture
 {
     public override string Name => "gpt2";
 
+    public override bool HasAttention => true;
+
     public override string Prefix => "transformer.";
 
     public override string Embedding => "transformer.wte.weight";

@@ -70,7 +70,7 @@ internal sealed record LlamaBlock(RmsNorm InputNorm, Linear Query, Linear Key, L
         var normed_NC = InputNorm.Forward(x_NC);
         var q_BHTD = positions.Rotate(Heads(Query, config.Heads), pass.Start);
         var k_BKTD = positions.Rotate(Heads(Key, config.KvHeads), pass.Start);
-        var y_BHTD = Attention.Of(q_BHTD, k_BKTD, Heads(Value, config.KvHeads), pass, cache);
+        var y_BHTD = Attention.Of(q_BHTD, k_BKTD, Heads(Value, config.KvHeads), config.Objective, pass, cache);
         var attention = Output.Forward(y_BHTD.transpose(1, 2).reshape(x_NC.shape[0], -1));
         x_NC = x_NC + (pass.Dropout?.Apply(attention) ?? attention);
         normed_NC = PostNorm.Forward(x_NC);

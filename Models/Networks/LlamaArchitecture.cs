@@ -10,6 +10,8 @@ internal sealed class LlamaArchitecture : NetworkArchitecture
 
     public override string Name => "llama";
 
+    public override bool HasAttention => true;
+
     public override string Prefix => "model.";
 
     public override string Embedding => "model.embed_tokens.weight";

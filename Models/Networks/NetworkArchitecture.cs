@@ -29,6 +29,9 @@ internal abstract class NetworkArchitecture
     /// <summary>Name of the output embedding, (V, C): another tensor, or the same as <see cref="Embedding"/> where <see cref="ModelConfig.Tied"/>.</summary>
     public virtual string Head => "lm_head.weight";
 
+    /// <summary>It has attention, which can look at both sides of a place.</summary>
+    public virtual bool HasAttention => false;
+
     /// <summary>Weights of linear layers are (in, out), as in GPT-2's files; else (out, in).</summary>
     public virtual bool InputFirst => false;
 

@@ -1,3 +1,5 @@
+using static TorchSharp.torch;
+
 namespace LlmPipeline.Models.Networks;
 
 /// <summary>What the parts of a network know of the pass that they take part in.</summary>
@@ -9,6 +11,12 @@ internal sealed record Pass(int Batch)
 
     /// <summary>Takes the parts whose gradient is computed by hand; null where none is computed.</summary>
     public Tape? Tape { get; init; }
+
+    /// <summary>
+    /// (B, 1, 1, T): 0 where there is text, minus infinity where a shorter sequence of the batch is filled up. Null where nothing
+    /// is, or where no position looks at those behind it.
+    /// </summary>
+    public Tensor? Padding_B11T { get; init; }
 
     /// <summary>Position of the first of the T ids.</summary>
     public int Start { get; init; }

@@ -161,6 +161,7 @@ internal static class FineTuneResolver
             Dropout = config.Dropout,
             Bias = config.Bias,
             Tied = config.Tied,
+            Objective = config.Objective == Objective.Masked ? "masked" : "causal",
         };
         Set(config.Heads > 0, () => model.Heads = config.Heads);
         Set(config.KvHeads > 0, () => model.KvHeads = config.KvHeads);

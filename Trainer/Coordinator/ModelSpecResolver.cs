@@ -46,7 +46,9 @@ internal static class ModelSpecResolver
         }
 
         resolved.Objective = resolved.HasObjective ? resolved.Objective : "causal";
-        SpecCheck.OneOf(resolved.Objective, ["causal"], "model.objective");
+        SpecCheck.OneOf(resolved.Objective, ["causal", "masked"], "model.objective");
+        SpecCheck.That(resolved.Objective == "causal" || resolved.Architecture is "gpt2" or "llama", "model.objective",
+            $"is masked, but a {resolved.Architecture} sees only what comes before a token; take model.architecture gpt2 or llama");
         return resolved;
     }
 

@@ -2,6 +2,7 @@ using Grpc.Core;
 using LlmPipeline.Runs.V1;
 using LlmPipeline.ServiceDefaults;
 using LlmPipeline.Storage;
+using LlmPipeline.Text;
 using LlmPipeline.Text.NGrams;
 
 namespace LlmPipeline.Trainer.Coordinator;
@@ -33,7 +34,13 @@ internal static class RunSpecResolver
             resolved.Optimizer = OptimizerSpecResolver.Resolve(resolved.Optimizer ?? new OptimizerSpec(), resolved.Training.Steps);
         }
 
-        resolved.Evaluation = Resolve(resolved.Evaluation ?? new EvaluationSpec());
+        var isMasked = resolved.Model.Objective == "masked";
+        if (isMasked)
+        {
+            AddMaskToken(resolved);
+        }
+
+        resolved.Evaluation = Resolve(resolved.Evaluation ?? new EvaluationSpec(), isMasked);
         resolved.Publish = Resolve(resolved.Publish ?? new PublishSpec(), runId);
         resolved.Seed = resolved.HasSeed ? resolved.Seed : 1;
         return resolved;
@@ -52,16 +59,31 @@ internal static class RunSpecResolver
             $"is empty; name the text: 'dotnet-docs:', a file, a folder or a glob (or set dataset_name to a dataset that exists)");
     }
 
-    private static EvaluationSpec Resolve(EvaluationSpec evaluation)
+    // A tokenizer that exists already has one or not; then training says so.
+    private static void AddMaskToken(RunSpec spec)
+    {
+        if (spec.Dataset is not null && spec.Dataset.Tokenizer is not { HasName: true } and not { HasFile: true })
+        {
+            var special = (spec.Dataset.Tokenizer ??= new Datasets.V1.TokenizerSpec()).SpecialTokens;
+            if (!special.Contains(SpecialTokens.Mask))
+            {
+                special.Add(SpecialTokens.Mask);
+            }
+        }
+    }
+
+    private static EvaluationSpec Resolve(EvaluationSpec evaluation, bool isMasked)
     {
         evaluation.Split = evaluation.HasSplit ? evaluation.Split : "validation";
         SpecCheck.OneOf(evaluation.Split, ["validation", "test", "train"], "evaluation.split");
-        evaluation.BleuSamples = evaluation.HasBleuSamples ? evaluation.BleuSamples : 64;
+        evaluation.BleuSamples = evaluation.HasBleuSamples ? evaluation.BleuSamples : isMasked ? 0 : 64;
         SpecCheck.InRange(evaluation.BleuSamples, 0, 100_000, "evaluation.bleu_samples", "0 leaves BLEU out");
         evaluation.BleuTokens = evaluation.HasBleuTokens ? evaluation.BleuTokens : 32;
         SpecCheck.InRange(evaluation.BleuTokens, 1, 1 << 16, "evaluation.bleu_tokens");
-        evaluation.NgramOrder = evaluation.HasNgramOrder ? evaluation.NgramOrder : 3;
+        evaluation.NgramOrder = evaluation.HasNgramOrder ? evaluation.NgramOrder : isMasked ? 0 : 3;
         SpecCheck.InRange(evaluation.NgramOrder, 0, NgramOptions.MaxOrder, "evaluation.ngram_order", "0 leaves the n-gram out");
+        SpecCheck.That(!isMasked || evaluation.BleuSamples == 0, "evaluation.bleu_samples", $"is {evaluation.BleuSamples}, but a model with model.objective masked continues no text. Leave it out");
+        SpecCheck.That(!isMasked || evaluation.NgramOrder == 0, "evaluation.ngram_order", $"is {evaluation.NgramOrder}, but an n-gram cannot be compared with a model with model.objective masked. Leave it out");
         evaluation.Checkpoint = evaluation.HasCheckpoint ? evaluation.Checkpoint : "best";
         SpecCheck.OneOf(evaluation.Checkpoint, ["best", "last"], "evaluation.checkpoint");
         return evaluation;

@@ -20,6 +20,9 @@ internal sealed record TrainingDataset(
     /// <summary>Names of the classes of documents; null when they have none.</summary>
     public IReadOnlyList<string>? Labels { get; init; }
 
+    /// <summary>Id that stands for a masked token; null where the tokenizer has none.</summary>
+    public int? MaskTokenId { get; init; }
+
     /// <inheritdoc/>
     public void Dispose() => Owner?.Dispose();
 }
@@ -40,6 +43,7 @@ internal static class StoredDatasets
             return new TrainingDataset(name, dataset.Split("train"), Validation(dataset), tokenizer.VocabularySize, tokenizer.EndOfTextId, tokenizer.ToJson(), dataset)
             {
                 Fingerprint = dataset.Properties.Fingerprint,
+                MaskTokenId = SpecialTokens.MaskIn(tokenizer.SpecialIds),
             };
         }
         catch

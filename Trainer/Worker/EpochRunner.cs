@@ -43,7 +43,7 @@ internal sealed partial class EpochRunner(
             var trace = Trace(plan, replica.State.Step);
             LogEpoch(plan.Epoch, plan.Run, plan.Rank, plan.Members.Count, replica.State.Step);
             ITrainingData data = dataset.Labels is null
-                ? new TrainingData(dataset.Train, dataset.Validation, settings)
+                ? new TrainingData(dataset.Train, dataset.Validation, settings, Masking.Of(replica.Model.Config))
                 : new LabelledData(dataset.Train, dataset.Validation, dataset.VocabularySize, dataset.EndOfTextId, settings);
             var loop = new TrainingLoop(
                 replica, settings, data, new RingPlace(ring, plan.Rank, plan.Members.Count), device.type == DeviceType.CPU,

@@ -19,7 +19,7 @@ internal static class FineTuning
     {
         if (spec.FineTune is not { } tune)
         {
-            return LanguageModel.Create(TrainingSettings.ModelOf(spec, dataset.VocabularySize, dataset.EndOfTextId) with { Labels = dataset.Labels }, spec.Seed, device);
+            return LanguageModel.Create(TrainingSettings.ModelOf(spec, dataset.VocabularySize, dataset.EndOfTextId, dataset.MaskTokenId) with { Labels = dataset.Labels }, spec.Seed, device);
         }
 
         var folder = await store.GetVerifiedLocalDirectoryAsync(checkpoint.Length > 0 ? checkpoint : tune.Base, cancellationToken);

@@ -7,7 +7,8 @@ namespace LlmPipeline.Trainer.Worker;
 /// <param name="train">The stream to train on.</param>
 /// <param name="validation">The stream to validate on; null when the dataset has none.</param>
 /// <param name="settings">Sizes and seed.</param>
-internal sealed class TrainingData(TokenSplit train, TokenSplit? validation, TrainingSettings settings) : ITrainingData
+/// <param name="masking">What is masked and predicted; null where the next token is.</param>
+internal sealed class TrainingData(TokenSplit train, TokenSplit? validation, TrainingSettings settings, Masking? masking = null) : ITrainingData
 {
     private readonly SampleOrder _order = new(train.TokenCount, settings.Context, settings.Seed);
     private readonly int[] _ids = new int[settings.Context + 1];
@@ -33,13 +34,13 @@ internal sealed class TrainingData(TokenSplit train, TokenSplit? validation, Tra
     public int ValidationBatches => (ValidationSequences + settings.MicroBatchSize - 1) / settings.MicroBatchSize;
 
     /// <summary>Predicted tokens of a validation.</summary>
-    public long ValidationTokens => (long)ValidationSequences * ValidationContext;
+    public long ValidationTokens => (long)ValidationSequences * PredictionsOf(ValidationContext);
 
     /// <inheritdoc/>
-    public long PredictionsPerStep => settings.TokensPerStep;
+    public long PredictionsPerStep => (long)settings.BatchSize * PredictionsOf(settings.Context);
 
     /// <inheritdoc/>
-    public ITrainingData With(TrainingSettings changed) => new TrainingData(train, validation, changed);
+    public ITrainingData With(TrainingSettings changed) => new TrainingData(train, validation, changed, masking);
 
     private int ValidationContext => (int)Math.Min(settings.Context, (validation?.TokenCount ?? 0) - 1);
 
@@ -50,7 +51,7 @@ internal sealed class TrainingData(TokenSplit train, TokenSplit? validation, Tra
         (Rows, Columns) = (settings.MicroBatchSize, settings.Context);
         for (var row = 0; row < Rows; row++)
         {
-            ReadRow(train, _order.PositionOf(first + row), row);
+            ReadRow(train, _order.PositionOf(first + row), row, Seeds.Derive(settings.Seed, "mask", first + row));
         }
     }
 
@@ -62,14 +63,22 @@ internal sealed class TrainingData(TokenSplit train, TokenSplit? validation, Tra
         (Rows, Columns) = (Math.Min(settings.MicroBatchSize, ValidationSequences - first), ValidationContext);
         for (var row = 0; row < Rows; row++)
         {
-            ReadRow(validation, (first + row) * windows / ValidationSequences * settings.Context, row);
+            ReadRow(validation, (first + row) * windows / ValidationSequences * settings.Context, row, Masking.MeasuringSeed(first + row));
         }
     }
 
-    private void ReadRow(TokenSplit split, long position, int row)
+    private int PredictionsOf(int length) => masking is null ? length : Masking.CountOf(length);
+
+    private void ReadRow(TokenSplit split, long position, int row, ulong maskSeed)
     {
         var ids = _ids.AsSpan(0, Columns + 1);
         split.Read(position, ids);
+        if (masking is not null)
+        {
+            masking.Apply(ids[..^1], maskSeed, _inputs.AsSpan(row * Columns, Columns), _targets.AsSpan(row * Columns, Columns));
+            return;
+        }
+
         ids[..^1].CopyTo(_inputs.AsSpan(row * Columns));
         ids[1..].CopyTo(_targets.AsSpan(row * Columns));
     }

@@ -94,7 +94,8 @@ internal sealed record TrainingSettings
     }
 
     /// <summary>The network of a resolved spec.</summary>
-    public static ModelConfig ModelOf(RunSpec spec, int vocabularySize, int endOfTextId) => new()
+    /// <exception cref="FatalTrainingException">It is to predict masked tokens, and there is no mask token.</exception>
+    public static ModelConfig ModelOf(RunSpec spec, int vocabularySize, int endOfTextId, int? maskTokenId = null) => new()
     {
         Architecture = spec.Model.Architecture,
         VocabularySize = vocabularySize,
@@ -114,6 +115,9 @@ internal sealed record TrainingSettings
         Window = spec.Model.Window,
         DirectConnections = spec.Model.DirectConnections,
         EndOfTextId = endOfTextId,
+        Objective = IsMasked(spec) ? Objective.Masked : Objective.Causal,
+        MaskTokenId = !IsMasked(spec) ? null : maskTokenId ?? throw new FatalTrainingException(ServiceDefaults.ErrorReasons.InvalidSpec,
+            $"model.objective is masked, but the tokenizer of the dataset has no special token {Text.SpecialTokens.Mask}. Add it to dataset.tokenizer.special_tokens and make the dataset again."),
     };
 
     private static GuardOptions GuardOf(TrainingSpec training)
@@ -128,6 +132,8 @@ internal sealed record TrainingSettings
             MaxNormFactor = training.HasMaxNormFactor ? training.MaxNormFactor : defaults.MaxNormFactor,
         };
     }
+
+    private static bool IsMasked(RunSpec spec) => spec.Model.Objective == "masked";
 
     private static void Require(bool condition, string message)
     {

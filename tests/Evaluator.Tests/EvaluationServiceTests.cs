@@ -46,6 +46,17 @@ public sealed class EvaluationServiceTests
     }
 
     [Fact]
+    public async Task AMaskedModelIsMeasuredByItself()
+    {
+        using var workshop = await Workshop.OpenAsync();
+        await workshop.WriteModelAsync(Checkpoint, masked: true);
+        await using var host = await EvaluatorHost.StartAsync(workshop.StorePath);
+        var result = (await host.EvaluateAsync(Workshop.Spec(Checkpoint))).Result;
+        Assert.Equal(("masked", false, null, 0), (result.Model.Objective, result.Model.HasBleu, result.Ngram, result.NgramOrder));
+        Assert.True(result.Model.Loss > 0);
+    }
+
+    [Fact]
     public async Task SameSpecIsTheSameEvaluationUntilTheModelChanges()
     {
         using var workshop = await Workshop.OpenAsync();

@@ -42,6 +42,35 @@ public sealed class SplitLossTests
     }
 
     [Fact]
+    public async Task OfAMaskedNetworkTheMaskedTokensOfEachWindowAreMeasured()
+    {
+        using var workshop = await Workshop.OpenAsync();
+        using var model = await workshop.CreateNetworkAsync(masked: true);
+        var ids = RandomIds(251, model.Config.VocabularySize);
+        var split = new ArraySplit(ids);
+        var quality = SplitLoss.OfNetwork(model, split, null, CancellationToken.None);
+        Assert.All((int[])[1, 3, 64], batch => Assert.Equal(quality, SplitLoss.OfNetwork(model, split, null, CancellationToken.None, batch)));
+
+        var masking = Masking.Of(model.Config)!;
+        var (nats, correct, count) = (0.0, 0, 0);
+        for (var window = 0; window * 24 < ids.Length; window++)
+        {
+            int[] text = [.. ids.Skip(window * 24).Take(24)];
+            var (inputs, targets) = (new int[text.Length], new int[text.Length]);
+            masking.Apply(text, Masking.MeasuringSeed(window), inputs, targets);
+            var (sum, right) = Softmax(model, inputs, targets);
+            (nats, correct, count) = (nats + sum, correct + right, count + targets.Count(t => t >= 0));
+        }
+
+        Assert.Equal((10 * 4) + 2, count); // 15 % of 24, and of the 11 that are left
+        Assert.Equal(count, quality.TokenCount);
+        Assert.Equal(nats / count, quality.Loss, 1e-6);
+        Assert.Equal(Math.Exp(nats / count), quality.Perplexity, 1e-4);
+        Assert.Equal((double)correct / count, quality.Accuracy, 1e-12);
+        Assert.Equal(("masked", 0), (quality.Objective, quality.BitsPerByte));
+    }
+
+    [Fact]
     public async Task ABrokenNetworkIsNamedAsSuch()
     {
         using var workshop = await Workshop.OpenAsync();
@@ -73,22 +102,29 @@ public sealed class SplitLossTests
     // Softmax in float64 over the logits of each window.
     private static (double Nats, int Correct) Reference(LanguageModel model, int[] ids)
     {
-        var (context, vocabulary) = (model.Config.Context, model.Config.VocabularySize);
+        var context = model.Config.Context;
         var nats = 0.0;
         var correct = 0;
         for (var begin = 0; begin + 1 < ids.Length; begin += context)
         {
             var length = Math.Min(context, ids.Length - 1 - begin);
-            using var input = torch.tensor(ids.Skip(begin).Take(length).Select(i => (long)i).ToArray()).reshape(1, length);
-            using var output = model.Forward(input);
-            var logits = output.data<float>().ToArray();
-            for (var t = 0; t < length; t++)
-            {
-                var row = logits.Skip(t * vocabulary).Take(vocabulary).Select(l => (double)l).ToArray();
-                var target = ids[begin + t + 1];
-                nats += Math.Log(row.Sum(l => Math.Exp(l - row.Max()))) + row.Max() - row[target];
-                correct += Array.IndexOf(row, row.Max()) == target ? 1 : 0;
-            }
+            var (sum, right) = Softmax(model, [.. ids.Skip(begin).Take(length)], [.. ids.Skip(begin + 1).Take(length)]);
+            (nats, correct) = (nats + sum, correct + right);
+        }
+
+        return (nats, correct);
+    }
+
+    private static (double Nats, int Correct) Softmax(LanguageModel model, int[] inputs, int[] targets)
+    {
+        using var input = torch.tensor(inputs.Select(i => (long)i).ToArray()).reshape(1, inputs.Length);
+        using var output = model.Forward(input);
+        var (nats, correct) = (0.0, 0);
+        foreach (var (logits, target) in output.data<float>().ToArray().Chunk(model.Config.VocabularySize).Zip(targets).Where(t => t.Second >= 0))
+        {
+            var row = logits.Select(l => (double)l).ToArray();
+            nats += Math.Log(row.Sum(l => Math.Exp(l - row.Max()))) + row.Max() - row[target];
+            correct += Array.IndexOf(row, row.Max()) == target ? 1 : 0;
         }
 
         return (nats, correct);

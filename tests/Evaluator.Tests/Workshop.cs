@@ -47,10 +47,10 @@ internal sealed class Workshop : IDisposable
     public async Task<TokenDataset> OpenDatasetAsync() => await TokenDataset.OpenAsync(Store, Dataset);
 
     /// <summary>A network of the dataset's vocabulary with weights large enough for opinions of its own.</summary>
-    public async Task<LanguageModel> CreateNetworkAsync(int context = 24, long seed = 1)
+    public async Task<LanguageModel> CreateNetworkAsync(int context = 24, long seed = 1, bool masked = false)
     {
         using var dataset = await OpenDatasetAsync();
-        var model = LanguageModel.Create(new ModelConfig { VocabularySize = dataset.Tokenizer.VocabularySize, Layers = 2, Heads = 2, Width = 16, Context = context }, seed, torch.CPU);
+        var model = LanguageModel.Create(new ModelConfig { VocabularySize = dataset.Tokenizer.VocabularySize, Layers = 2, Heads = 2, Width = 16, Context = context, Objective = masked ? Objective.Masked : Objective.Causal, MaskTokenId = masked ? 1 : null }, seed, torch.CPU);
         foreach (ref var value in model.Parameters.Values)
         {
             value *= 4;
@@ -68,9 +68,9 @@ internal sealed class Workshop : IDisposable
         await directory.CommitAsync();
     }
 
-    public async Task WriteModelAsync(string name, int context = 24, long seed = 1)
+    public async Task WriteModelAsync(string name, int context = 24, long seed = 1, bool masked = false)
     {
-        using var model = await CreateNetworkAsync(context, seed);
+        using var model = await CreateNetworkAsync(context, seed, masked);
         await WriteModelAsync(name, model);
     }
 

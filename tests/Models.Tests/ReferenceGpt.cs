@@ -25,7 +25,7 @@ internal sealed class ReferenceGpt(ModelConfig config, IReadOnlyDictionary<strin
 
     /// <summary>Sum of token losses of one sequence, in nats.</summary>
     public double LossSum(IReadOnlyList<int> inputs, IReadOnlyList<int> targets)
-        => Logits(inputs).Select((row, t) => Math.Log(row.Sum(v => Math.Exp(v - row.Max()))) + row.Max() - row[targets[t]]).Sum();
+        => Logits(inputs).Select((row, t) => targets[t] == LanguageModel.IgnoredTarget ? 0 : Math.Log(row.Sum(v => Math.Exp(v - row.Max()))) + row.Max() - row[targets[t]]).Sum();
 
     private static void Add(double[][] x, double[][] y)
     {
@@ -62,7 +62,7 @@ internal sealed class ReferenceGpt(ModelConfig config, IReadOnlyDictionary<strin
         {
             for (var t = 0; t < qkv.Length; t++)
             {
-                var scores = Enumerable.Range(0, t + 1)
+                var scores = Enumerable.Range(0, config.Objective == Objective.Masked ? qkv.Length : t + 1)
                     .Select(s => Enumerable.Range(h * size, size).Sum(c => qkv[t][c] * qkv[s][width + c]) / Math.Sqrt(size)).ToArray();
                 var weights = scores.Select(s => Math.Exp(s - scores.Max())).ToArray();
                 for (var c = h * size; c < (h + 1) * size; c++)

@@ -27,7 +27,7 @@ internal sealed class ReferenceLlama(ModelConfig config, IReadOnlyDictionary<str
 
     /// <summary>Sum of token losses of one sequence, in nats.</summary>
     public double LossSum(IReadOnlyList<int> inputs, IReadOnlyList<int> targets)
-        => Logits(inputs).Select((row, t) => Math.Log(row.Sum(v => Math.Exp(v - row.Max()))) + row.Max() - row[targets[t]]).Sum();
+        => Logits(inputs).Select((row, t) => targets[t] == LanguageModel.IgnoredTarget ? 0 : Math.Log(row.Sum(v => Math.Exp(v - row.Max()))) + row.Max() - row[targets[t]]).Sum();
 
     private static double[][] Sum(double[][] x, double[][] y) => [.. x.Zip(y, (a, b) => a.Zip(b, (p, q) => p + q).ToArray())];
 
@@ -70,7 +70,7 @@ internal sealed class ReferenceLlama(ModelConfig config, IReadOnlyDictionary<str
             var (own, shared) = (h * _headSize, h / (config.Heads / config.KvHeads) * _headSize);
             for (var t = 0; t < q.Length; t++)
             {
-                var weights = Enumerable.Range(0, t + 1)
+                var weights = Enumerable.Range(0, config.Objective == Objective.Masked ? q.Length : t + 1)
                     .Select(s => Math.Exp(Enumerable.Range(0, _headSize).Sum(c => q[t][own + c] * k[s][shared + c]) / Math.Sqrt(_headSize))).ToArray();
                 for (var c = 0; c < _headSize; c++)
                 {

@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using System.Diagnostics.Metrics;
+using LlmPipeline.Models;
 using LlmPipeline.Runs.V1;
 using LlmPipeline.Trainer.Worker;
 using Microsoft.Extensions.DependencyInjection;
@@ -82,7 +83,7 @@ internal sealed class LoopHarness : IDisposable
 
     private ITrainingData Data(TrainingDataset dataset, TrainingSettings settings) => _labelled
         ? new LabelledData(TinyRun.LabelledDocuments(60, 1), TinyRun.LabelledDocuments(20, 2), TinyRun.Vocabulary, 0, settings)
-        : new TrainingData(dataset.Train, dataset.Validation, settings);
+        : new TrainingData(dataset.Train, dataset.Validation, settings, Masking.Of(Replicas[0].Model.Config));
 
     private static TrainerState Copy(Replica from, Replica to, long step)
     {

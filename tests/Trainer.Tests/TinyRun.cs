@@ -57,6 +57,8 @@ internal static class TinyRun
         spec.Model = kind switch
         {
             "llama" => model,
+            "masked-llama" => new ModelSpec(model) { Objective = "masked" },
+            "masked-gpt2" => new ModelSpec(spec.Model) { Objective = "masked" },
             "rnn" or "lstm" or "gru" => new ModelSpec
             {
                 Architecture = kind, Layers = 2, Width = 16, EmbeddingWidth = 12, Context = 8, Dropout = 0.1, VariationalDropout = kind == "gru", RecurrentDropout = 0.1, Bias = true, Tied = kind == "lstm",
@@ -71,7 +73,7 @@ internal static class TinyRun
     public static Replica NewReplica(RunSpec spec, int attempt = 1, bool labelled = false)
     {
         TorchRuntime.Initialize();
-        var config = TrainingSettings.ModelOf(spec, Vocabulary, 0) with { Labels = labelled ? Labels : null };
+        var config = TrainingSettings.ModelOf(spec, Vocabulary, 0, maskTokenId: Vocabulary - 1) with { Labels = labelled ? Labels : null };
         return new Replica(attempt, LanguageModel.Create(config, spec.Seed, torch.CPU), Optimizer.Create(spec.Optimizer), new TrainerState { Run = "runs/tiny", SpecHash = "" });
     }
 

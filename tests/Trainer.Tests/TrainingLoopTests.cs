@@ -28,6 +28,8 @@ public sealed class TrainingLoopTests
 
     [Theory]
     [InlineData("llama")]
+    [InlineData("masked-gpt2")]
+    [InlineData("masked-llama")]
     [InlineData("rnn")]
     [InlineData("lstm")]
     [InlineData("gru")]

@@ -109,6 +109,22 @@ public sealed class RunSpecResolverTests
     }
 
     [Fact]
+    public void AMaskedModelHasAMaskTokenAndIsMeasuredWithoutContinuations()
+    {
+        var spec = Resolve(s => s.Model = new ModelSpec { Objective = "masked" });
+        Assert.Equal(["<|mask|>"], spec.Dataset.Tokenizer.SpecialTokens);
+        Assert.Equal((0, 0), (spec.Evaluation.BleuSamples, spec.Evaluation.NgramOrder));
+        Assert.Equal(spec, RunSpecResolver.Resolve(spec, "another-run"));
+        Assert.Empty(Resolve(s => (s.Model, s.Dataset.Tokenizer) = (new ModelSpec { Objective = "masked" }, new TokenizerSpec { Name = "tokenizers/some" })).Dataset.Tokenizer.SpecialTokens);
+        Assert.Equal(["<|pad|>", "<|mask|>"], Resolve(s => (s.Model, s.Dataset.Tokenizer) = (new ModelSpec { Objective = "masked" }, new TokenizerSpec { SpecialTokens = { "<|pad|>" } })).Dataset.Tokenizer.SpecialTokens);
+        Assert.Null(Resolve().Dataset.Tokenizer);
+
+        var config = Worker.TrainingSettings.ModelOf(spec, 50, 0, 7);
+        Assert.Equal((LlmPipeline.Models.Objective.Masked, 7), (config.Objective, config.MaskTokenId));
+        Assert.Contains("no special token <|mask|>", Assert.Throws<Worker.FatalTrainingException>(() => Worker.TrainingSettings.ModelOf(spec, 50, 0)).Message);
+    }
+
+    [Fact]
     public void WhatIsSetHoldsBesideSize()
     {
         var spec = Resolve(s =>
@@ -202,7 +218,10 @@ public sealed class RunSpecResolverTests
         { "model.feed_forward_width is 0", "from 1", s => s.Model = new ModelSpec { Architecture = "llama", FeedForwardWidth = 0 } },
         { "model.rope_theta is NaN", "from 1", s => s.Model = new ModelSpec { Architecture = "llama", RopeTheta = double.NaN } },
         { "model.bias is true", "no biases", s => s.Model = new ModelSpec { Architecture = "llama", Bias = true } },
-        { "model.objective is 'span'", "causal", s => s.Model = new ModelSpec { Objective = "span" } },
+        { "model.objective is masked, but a gru", "gpt2 or llama", s => s.Model = new ModelSpec { Architecture = "gru", Objective = "masked" } },
+        { "evaluation.bleu_samples is 4", "continues no text", s => (s.Model, s.Evaluation) = (new ModelSpec { Objective = "masked" }, new EvaluationSpec { BleuSamples = 4 }) },
+        { "evaluation.ngram_order is 3", "cannot be compared", s => (s.Model, s.Evaluation) = (new ModelSpec { Objective = "masked" }, new EvaluationSpec { NgramOrder = 3 }) },
+        { "model.objective is 'span'", "causal, masked", s => s.Model = new ModelSpec { Objective = "span" } },
         { "model.layers is 0", "from 1 to 1024", s => s.Model = new ModelSpec { Layers = 0 } },
         { "model.heads is 5, but must divide model.width 192", "4 and 6", s => s.Model = new ModelSpec { Heads = 5 } },
         { "model.width is -1", "from 1", s => s.Model = new ModelSpec { Width = -1 } },
