@@ -25,6 +25,8 @@ return args switch
     ["train-speed", .. var rest] => await TrainSpeedBench.RunAsync(rest),
     [TrainSpeedBench.SelfCommand, .. var rest] => TrainSpeedBench.RunSelf(rest),
     [TrainSpeedBench.LiveCommand, var precision] => TrainSpeedBench.RunLive(precision),
+    ["recurrent-speed", .. var rest] => await RecurrentSpeedBench.RunAsync(Rounds(rest, 3)),
+    [RecurrentSpeedBench.SelfCommand, .. var rest] => RecurrentSpeedBench.RunSelf(rest),
     ["multilingual"] => await MultilingualBench.RunAsync(),
     _ => Usage(),
 };
@@ -45,6 +47,7 @@ static int Usage()
           text-memory [PART ...] [scale=S]  peak memory and throughput from files to shards: 100mb, 4gb, line, files; needs 20 GB of disk
           mr [folds=N] [--anew]             sentence polarity: pretrained and fine-tuned against from scratch, 10 folds (needs LLMPIPELINE_TEST_DATA)
           multilingual                      tokens of 48 languages with a vocabulary of 32k, relative to English (needs LLMPIPELINE_TEST_DATA)
+          recurrent-speed [ROUNDS]          training an LSTM on WikiText-2 words, beside PyTorch on one core; default 3 (needs LLMPIPELINE_TEST_DATA)
           quality [--full] [--anew]         published numbers reproduced, in one table; resumable, 100 minutes (needs LLMPIPELINE_TEST_DATA)
           train-speed [ROUNDS] [SET-UP]     training steps and memory beside nanoGPT's in PyTorch on one core; default 3 (needs /usr/bin/python3 with torch)
           shakespeare-char TEXT [SEED ...]  validation loss of nanoGPT's character set-up on TEXT (Tiny Shakespeare); default 1 2 3

@@ -12,14 +12,15 @@ using TorchSharp;
 
 namespace LlmPipeline.Bench.Measuring;
 
-/// <summary>The trainer's own loop in one process, by itself, on random ids; without validation, without checkpoints.</summary>
+/// <summary>The trainer's own loop in one process, by itself, without validation, without checkpoints.</summary>
 internal static class LoneTraining
 {
     /// <summary>Takes a spec's steps.</summary>
     /// <param name="spec">What is to be trained; completed as the coordinator does.</param>
     /// <param name="vocabulary">Number of ids.</param>
     /// <param name="stepDone">Called after each step.</param>
-    public static void Run(RunSpec spec, int vocabulary, Action<Replica> stepDone)
+    /// <param name="ids">The text; null: random ids.</param>
+    public static void Run(RunSpec spec, int vocabulary, Action<Replica> stepDone, int[]? ids = null)
     {
         spec.DatasetName = "datasets/random";
         spec.Training.ValidationInterval = spec.Training.CheckpointInterval = spec.Training.Steps + 1;
@@ -31,7 +32,7 @@ internal static class LoneTraining
         using var trace = new TrainingTrace(replica.Run);
         var outside = new Outside();
         var loop = new TrainingLoop(
-            replica, settings, new TrainingData(new RandomIds(1_000_000, vocabulary), null, settings), new RingPlace(null, 0, 1), true,
+            replica, settings, new TrainingData(new Ids(ids ?? RandomIds(1_000_000, vocabulary)), null, settings), new RingPlace(null, 0, 1), true,
             (_, _) => throw new InvalidOperationException("There is no other worker."), outside, outside, outside,
             new TrainerMetrics(services.GetRequiredService<IMeterFactory>()), trace, NullLogger.Instance)
         {
@@ -40,23 +41,21 @@ internal static class LoneTraining
         loop.Run();
     }
 
-    private sealed class RandomIds(int count, int vocabulary) : TokenSplit
+    private static int[] RandomIds(int count, int vocabulary)
     {
-        private readonly int[] _ids = Make(count, vocabulary);
+        var random = new Random(1);
+        return [.. Enumerable.Range(0, count).Select(_ => random.Next(vocabulary))];
+    }
 
-        public override long TokenCount => count;
+    private sealed class Ids(int[] ids) : TokenSplit
+    {
+        public override long TokenCount => ids.Length;
 
-        public override long ByteCount => count;
+        public override long ByteCount => ids.Length;
 
         public override long DocumentCount => 1;
 
-        public override void Read(long position, Span<int> ids) => _ids.AsSpan((int)position, ids.Length).CopyTo(ids);
-
-        private static int[] Make(int count, int vocabulary)
-        {
-            var random = new Random(1);
-            return [.. Enumerable.Range(0, count).Select(_ => random.Next(vocabulary))];
-        }
+        public override void Read(long position, Span<int> to) => ids.AsSpan((int)position, to.Length).CopyTo(to);
     }
 
     /// <summary>Nobody outside of the loop wants anything.</summary>
