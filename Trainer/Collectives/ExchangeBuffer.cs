@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using LlmPipeline.Trainer.Optimizers;
 
 namespace LlmPipeline.Trainer.Collectives;
 
@@ -12,6 +13,9 @@ internal sealed class ExchangeBuffer(int gradientLength, int slotCount)
 {
     private readonly long[] _sums = new long[gradientLength + slotCount];
     private readonly float[] _results = new float[gradientLength + slotCount];
+
+    // Of each chunk of the summed gradient; not a number where it is not known yet.
+    private readonly double[] _squareSums = new double[GradientNorm.ChunkCount(gradientLength)];
 
     /// <summary>Gradient elements.</summary>
     public int GradientLength => gradientLength;
@@ -29,7 +33,11 @@ internal sealed class ExchangeBuffer(int gradientLength, int slotCount)
     public Span<byte> ResultBytes => MemoryMarshal.AsBytes(_results.AsSpan());
 
     /// <summary>Sets this worker's share of the slots to 0; with <paramref name="gradients"/> that of the gradients too.</summary>
-    public void Clear(bool gradients) => _sums.AsSpan(gradients ? 0 : gradientLength).Clear();
+    public void Clear(bool gradients)
+    {
+        _sums.AsSpan(gradients ? 0 : gradientLength).Clear();
+        Array.Fill(_squareSums, double.NaN);
+    }
 
     /// <summary>
     /// Adds the gradient of one micro-batch to this worker's share and sets it to 0; false when an element is not finite or
@@ -68,11 +76,59 @@ internal sealed class ExchangeBuffer(int gradientLength, int slotCount)
     public void Finish(int offset, int count)
     {
         var gradients = Math.Clamp(gradientLength - offset, 0, count);
-        FixedPoint.ToSingle(_sums.AsSpan(offset, gradients), _results.AsSpan(offset, gradients));
+        FinishGradients(offset, offset + gradients);
         var bits = MemoryMarshal.Cast<float, uint>(_results.AsSpan());
         for (var i = offset + gradients; i < offset + count; i++)
         {
             bits[i] = (uint)_sums[i];
+        }
+    }
+
+    /// <summary>After the exchange: the norm of the summed gradient, as <see cref="GradientNorm.Compute"/> gives it.</summary>
+    public double Norm()
+    {
+        var total = 0.0;
+        for (var chunk = 0; chunk < _squareSums.Length; chunk++)
+        {
+            if (double.IsNaN(_squareSums[chunk]))
+            {
+                var unknown = chunk;
+                while (unknown < _squareSums.Length && double.IsNaN(_squareSums[unknown]))
+                {
+                    unknown++;
+                }
+
+                SumSquares(chunk, unknown);
+            }
+
+            total += _squareSums[chunk];
+        }
+
+        return Math.Sqrt(total);
+    }
+
+    // A few chunks at a time: their squares are summed while they are in the cache.
+    private void FinishGradients(int begin, int end)
+    {
+        const int Chunks = 4;
+        while (begin < end)
+        {
+            var first = begin / GradientNorm.ChunkLength;
+            var next = Math.Min((first + Chunks) * GradientNorm.ChunkLength, end);
+            FixedPoint.ToSingle(_sums.AsSpan(begin, next - begin), _results.AsSpan(begin, next - begin));
+            var whole = (begin + GradientNorm.ChunkLength - 1) / GradientNorm.ChunkLength;
+            SumSquares(whole, next == gradientLength ? _squareSums.Length : next / GradientNorm.ChunkLength);
+            begin = next;
+        }
+    }
+
+    private void SumSquares(int firstChunk, int endChunk)
+    {
+        if (firstChunk < endChunk)
+        {
+            var begin = firstChunk * GradientNorm.ChunkLength;
+            var end = Math.Min(endChunk * GradientNorm.ChunkLength, gradientLength);
+            GradientNorm.SumSquares(_results.AsSpan(begin, end - begin), _squareSums.AsSpan(firstChunk, endChunk - firstChunk));
         }
     }
 

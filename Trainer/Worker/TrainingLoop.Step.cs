@@ -69,7 +69,7 @@ internal sealed partial class TrainingLoop
         }
 
         var loss = lossSum / _settings.MicroBatches;
-        var norm = isFinite ? GradientNorm.Compute(_gradients.Gradients) : double.NaN;
+        var norm = isFinite ? _gradients.Norm() : double.NaN;
         var rate = _settings.Schedule.At(step, seconds);
         var next = State with { Step = step, TokenCount = State.TokenCount + _settings.TokensPerStep, TrainSeconds = seconds, LossScaler = State.LossScaler?.After(overflow: false) };
         var anomaly = Judge(loss, norm);

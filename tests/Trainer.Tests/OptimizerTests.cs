@@ -44,12 +44,38 @@ public sealed class OptimizerTests
     public void TheNormIsThatOfDoubleArithmetic()
     {
         var random = new Random(2);
-        foreach (var length in new[] { 0, 1, 4095, 4096, 4097, 100_003 })
+        foreach (var length in new[] { 0, 1, 4095, 4096, 4097, 16_384, 16_397, 100_003 })
         {
             var gradient = Enumerable.Range(0, length).Select(_ => (float)(random.NextDouble() - 0.5)).ToArray();
             var expected = Math.Sqrt(gradient.Sum(x => (double)x * x));
             Assert.Equal(expected, GradientNorm.Compute(gradient), 1e-12 * (1 + expected));
+            Assert.Equal(NormInOrder(gradient), GradientNorm.Compute(gradient));
         }
+    }
+
+    /// <summary>Chunks of 4,096 in order; within a chunk eight interleaved sums, the last up to seven elements after them.</summary>
+    private static double NormInOrder(float[] gradient)
+    {
+        var total = 0.0;
+        foreach (var chunk in gradient.Chunk(4096))
+        {
+            var lanes = new double[8];
+            var whole = chunk.Length - (chunk.Length % 8);
+            for (var i = 0; i < whole; i++)
+            {
+                lanes[i % 8] += (double)chunk[i] * chunk[i];
+            }
+
+            var sum = lanes[0] + lanes[4] + (lanes[1] + lanes[5]) + (lanes[2] + lanes[6]) + (lanes[3] + lanes[7]);
+            for (var i = whole; i < chunk.Length; i++)
+            {
+                sum += (double)chunk[i] * chunk[i];
+            }
+
+            total += sum;
+        }
+
+        return Math.Sqrt(total);
     }
 
     [Fact]

@@ -39,6 +39,37 @@ public sealed class RingAllReduceTests
         }
     }
 
+    [Theory]
+    [InlineData(1, 3 * 4096)]
+    [InlineData(1, 50_001)]
+    [InlineData(2, 50_001)]
+    [InlineData(3, 9 * 4096)]
+    [InlineData(3, 50_001)]
+    public async Task TheNormOfTheSumIsThatOfOnePassOverIt(int size, int length)
+    {
+        var random = new Random(length);
+        var buffers = Enumerable.Range(0, size).Select(_ => new ExchangeBuffer(length, Slots)).ToArray();
+        for (var step = 0; step < 2; step++)
+        {
+            foreach (var buffer in buffers)
+            {
+                buffer.Clear(gradients: false);
+                buffer.Add([.. Enumerable.Range(0, length).Select(_ => random.NextSingle() - 0.5f)], true, 1000);
+            }
+
+            if (size == 1)
+            {
+                buffers[0].Finish(0, buffers[0].Length);
+            }
+            else
+            {
+                await RunAsync(InMemoryRing.Create(size), buffers, 5000);
+            }
+
+            Assert.All(buffers, buffer => Assert.Equal(Optimizers.GradientNorm.Compute(buffer.Gradients), buffer.Norm()));
+        }
+    }
+
     [Fact]
     public async Task SlotsCarryRawBits()
     {
