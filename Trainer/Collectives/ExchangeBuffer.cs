@@ -92,13 +92,8 @@ internal sealed class ExchangeBuffer(int gradientLength, int slotCount)
         {
             if (double.IsNaN(_squareSums[chunk]))
             {
-                var unknown = chunk;
-                while (unknown < _squareSums.Length && double.IsNaN(_squareSums[unknown]))
-                {
-                    unknown++;
-                }
-
-                SumSquares(chunk, unknown);
+                var begin = chunk * GradientNorm.ChunkLength;
+                _squareSums[chunk] = GradientNorm.SumOfSquares(_results.AsSpan(begin, Math.Min(GradientNorm.ChunkLength, gradientLength - begin)));
             }
 
             total += _squareSums[chunk];
@@ -107,28 +102,24 @@ internal sealed class ExchangeBuffer(int gradientLength, int slotCount)
         return Math.Sqrt(total);
     }
 
-    // A few chunks at a time: their squares are summed while they are in the cache.
     private void FinishGradients(int begin, int end)
     {
-        const int Chunks = 4;
         while (begin < end)
         {
-            var first = begin / GradientNorm.ChunkLength;
-            var next = Math.Min((first + Chunks) * GradientNorm.ChunkLength, end);
-            FixedPoint.ToSingle(_sums.AsSpan(begin, next - begin), _results.AsSpan(begin, next - begin));
-            var whole = (begin + GradientNorm.ChunkLength - 1) / GradientNorm.ChunkLength;
-            SumSquares(whole, next == gradientLength ? _squareSums.Length : next / GradientNorm.ChunkLength);
-            begin = next;
-        }
-    }
+            var chunk = begin / GradientNorm.ChunkLength;
+            var next = Math.Min((chunk + 1) * GradientNorm.ChunkLength, end);
+            var sums = _sums.AsSpan(begin, next - begin);
+            var results = _results.AsSpan(begin, next - begin);
+            if (begin % GradientNorm.ChunkLength == 0 && (next == gradientLength || next % GradientNorm.ChunkLength == 0))
+            {
+                _squareSums[chunk] = FixedPoint.ToSingleAndSquares(sums, results);
+            }
+            else
+            {
+                FixedPoint.ToSingle(sums, results);
+            }
 
-    private void SumSquares(int firstChunk, int endChunk)
-    {
-        if (firstChunk < endChunk)
-        {
-            var begin = firstChunk * GradientNorm.ChunkLength;
-            var end = Math.Min(endChunk * GradientNorm.ChunkLength, gradientLength);
-            GradientNorm.SumSquares(_results.AsSpan(begin, end - begin), _squareSums.AsSpan(firstChunk, endChunk - firstChunk));
+            begin = next;
         }
     }
 

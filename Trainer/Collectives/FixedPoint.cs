@@ -1,6 +1,7 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
+using LlmPipeline.Trainer.Optimizers;
 
 namespace LlmPipeline.Trainer.Collectives;
 
@@ -144,6 +145,35 @@ internal static class FixedPoint
         {
             Unsafe.Add(ref sum, i) += Unsafe.ReadUnaligned<long>(ref Unsafe.As<long, byte>(ref Unsafe.Add(ref source, i)));
         }
+    }
+
+    /// <summary>
+    /// <see cref="ToSingle"/> for a chunk of a gradient, and the sum of squares that <see cref="GradientNorm"/> wants of it: the
+    /// arithmetic is done while memory is awaited.
+    /// </summary>
+    public static double ToSingleAndSquares(ReadOnlySpan<long> sums, Span<float> values)
+    {
+        ArgumentOutOfRangeException.ThrowIfNotEqual(sums.Length, values.Length);
+        if (!Vector512.IsHardwareAccelerated || values.Length % 16 != 0)
+        {
+            ToSingle(sums, values);
+            return GradientNorm.SumOfSquares(values);
+        }
+
+        ref var sum = ref MemoryMarshal.GetReference(sums);
+        ref var value = ref MemoryMarshal.GetReference(values);
+        var scale = Vector512.Create(InverseScale);
+        var squares = Vector512<double>.Zero;
+        for (nuint i = 0; i < (nuint)values.Length; i += 16)
+        {
+            var low = Vector512.ConvertToDouble(Vector512.LoadUnsafe(ref sum, i)) * scale;
+            var high = Vector512.ConvertToDouble(Vector512.LoadUnsafe(ref sum, i + 8)) * scale;
+            var single = Vector512.Narrow(low, high);
+            single.StoreUnsafe(ref value, i);
+            squares = GradientNorm.AddSquares(squares, single);
+        }
+
+        return GradientNorm.SumLanes(squares);
     }
 
     /// <summary>The sums as fp32: rounded to float64, scaled, rounded to fp32, the same on every machine.</summary>

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
 
@@ -12,9 +13,6 @@ internal static class GradientNorm
     /// <summary>Elements of a chunk.</summary>
     public const int ChunkLength = 4096;
 
-    // Chunks that are summed side by side: one alone waits for its additions most of the time.
-    private const int Together = 4;
-
     /// <summary>Chunks of a gradient; the last one may be shorter.</summary>
     public static int ChunkCount(int length) => (length + ChunkLength - 1) / ChunkLength;
 
@@ -22,16 +20,9 @@ internal static class GradientNorm
     public static double Compute(ReadOnlySpan<float> gradient)
     {
         var total = 0.0;
-        Span<double> sums = stackalloc double[Together];
-        for (var offset = 0; offset < gradient.Length; offset += Together * ChunkLength)
+        for (var offset = 0; offset < gradient.Length; offset += ChunkLength)
         {
-            var part = gradient.Slice(offset, Math.Min(Together * ChunkLength, gradient.Length - offset));
-            var chunks = ChunkCount(part.Length);
-            SumSquares(part, sums[..chunks]);
-            foreach (var sum in sums[..chunks])
-            {
-                total += sum;
-            }
+            total += SumOfSquares(gradient.Slice(offset, Math.Min(ChunkLength, gradient.Length - offset)));
         }
 
         return Math.Sqrt(total);
@@ -40,46 +31,15 @@ internal static class GradientNorm
     /// <summary>What to multiply a gradient with so that its norm is at most <paramref name="clipNorm"/>; as PyTorch's <c>clip_grad_norm_</c>.</summary>
     public static float ClipFactor(double norm, double clipNorm) => clipNorm > 0 ? (float)Math.Min(1, clipNorm / (norm + 1e-6)) : 1;
 
-    /// <summary>The sum of squares of each chunk.</summary>
-    /// <param name="values">Begins with a chunk.</param>
-    /// <param name="sums">As many as <see cref="ChunkCount"/>.</param>
-    public static void SumSquares(ReadOnlySpan<float> values, Span<double> sums)
-    {
-        ArgumentOutOfRangeException.ThrowIfNotEqual(sums.Length, ChunkCount(values.Length));
-        var chunk = 0;
-        for (; (chunk + Together) * ChunkLength <= values.Length; chunk += Together)
-        {
-            SumFour(ref MemoryMarshal.GetReference(values[(chunk * ChunkLength)..]), sums.Slice(chunk, Together));
-        }
-
-        for (; chunk < sums.Length; chunk++)
-        {
-            sums[chunk] = SumOne(values[(chunk * ChunkLength)..Math.Min((chunk + 1) * ChunkLength, values.Length)]);
-        }
-    }
-
-    private static void SumFour(ref float values, Span<double> sums)
-    {
-        var (a, b, c, d) = (Vector512<double>.Zero, Vector512<double>.Zero, Vector512<double>.Zero, Vector512<double>.Zero);
-        for (nuint i = 0; i < ChunkLength; i += 16)
-        {
-            a = Add(a, Vector512.LoadUnsafe(ref values, i));
-            b = Add(b, Vector512.LoadUnsafe(ref values, i + ChunkLength));
-            c = Add(c, Vector512.LoadUnsafe(ref values, i + (2 * ChunkLength)));
-            d = Add(d, Vector512.LoadUnsafe(ref values, i + (3 * ChunkLength)));
-        }
-
-        (sums[0], sums[1], sums[2], sums[3]) = (SumLanes(a), SumLanes(b), SumLanes(c), SumLanes(d));
-    }
-
-    private static double SumOne(ReadOnlySpan<float> values)
+    /// <summary>The sum of squares of one chunk.</summary>
+    public static double SumOfSquares(ReadOnlySpan<float> values)
     {
         var lanes = Vector512<double>.Zero;
         ref var value = ref MemoryMarshal.GetReference(values);
         var i = 0;
         for (; i + 16 <= values.Length; i += 16)
         {
-            lanes = Add(lanes, Vector512.LoadUnsafe(ref value, (nuint)i));
+            lanes = AddSquares(lanes, Vector512.LoadUnsafe(ref value, (nuint)i));
         }
 
         if (i + 8 <= values.Length)
@@ -100,13 +60,15 @@ internal static class GradientNorm
     }
 
     /// <summary>Adds the squares of 16 numbers, the first eight before the others.</summary>
-    private static Vector512<double> Add(Vector512<double> lanes, Vector512<float> values)
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector512<double> AddSquares(Vector512<double> lanes, Vector512<float> values)
     {
         var (low, high) = Vector512.Widen(values);
         return lanes + (low * low) + (high * high);
     }
 
-    private static double SumLanes(Vector512<double> lanes)
+    /// <summary>The sum of the eight interleaved sums.</summary>
+    public static double SumLanes(Vector512<double> lanes)
     {
         var four = lanes.GetLower() + lanes.GetUpper();
         return four[0] + four[1] + four[2] + four[3];
