@@ -42,7 +42,7 @@ internal sealed class Llama : LanguageModel
 
     private protected override Tensor Embed(Tensor ids_N, Pass pass)
     {
-        var x_NC = _embedding.index_select(0, ids_N);
+        var x_NC = Lookup.Rows(_embedding, ids_N, pass);
         return pass.Dropout?.Apply(x_NC) ?? x_NC;
     }
 

@@ -132,6 +132,21 @@ public sealed class LlamaNumericsTests
         }
     }
 
+    [Theory]
+    [InlineData(0.0)]
+    [InlineData(0.1)]
+    public void Bf16GradientsPointWhereThoseOfFp32Do(double dropout)
+    {
+        using var model = TestModels.Create(TestModels.TinyLlama with { Dropout = dropout }, scale: 2);
+        var (inputs, targets) = (TestModels.RandomIds(48, 23), TestModels.RandomIds(48, 24));
+        var expected = TestModels.GradientsOf(model, inputs, targets, 4, dropoutSeed: 3);
+        model.Precision = Precision.Bf16;
+        var actual = TestModels.GradientsOf(model, inputs, targets, 4, dropoutSeed: 3);
+        var cosine = expected.Zip(actual, (a, b) => (double)a * b).Sum() / Math.Sqrt(expected.Sum(a => (double)a * a) * actual.Sum(b => (double)b * b));
+        Assert.NotEqual(expected, actual);
+        Assert.True(cosine > 0.995, $"cosine {cosine}");
+    }
+
     [Fact]
     public void SizesThatCannotBeAreNamed()
     {

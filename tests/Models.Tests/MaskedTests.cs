@@ -1,5 +1,6 @@
 using System.Text.Json.Nodes;
 using LlmPipeline.Storage;
+using LlmPipeline.Text;
 using TorchSharp;
 
 namespace LlmPipeline.Models.Tests;
@@ -42,6 +43,21 @@ public sealed class MaskedTests
         Assert.InRange(kept / total, 0.085, 0.115);
         Assert.InRange(other / total, 0.085, 0.115);
         Assert.All(chosen, count => Assert.InRange(count, 25, 100)); // 59 expected
+    }
+
+    [Theory]
+    [InlineData("bpe", "<|mask|>")]
+    [InlineData("character", "<|mask|>")]
+    [InlineData("word", "[MASK]")]
+    public void TheMaskTokenIsASpecialTokenOfTheTokenizer(string kind, string name)
+    {
+        var options = new TokenizerOptions { Kind = kind, VocabularySize = 300, SpecialTokens = [name] };
+        var words = WordCounts.Count([System.Text.Encoding.UTF8.GetBytes("one two three two")], TokenizerTrainer.SplitterOf(options), degree: 1);
+        var tokenizer = TokenizerFile.Parse(TokenizerTrainer.Train(words, options).ToJson());
+        var id = SpecialTokens.MaskIn(tokenizer.SpecialIds);
+        Assert.Equal(tokenizer.SpecialIds[name], id);
+        Assert.DoesNotContain(id!.Value, tokenizer.Encode($"two {name}"));
+        Assert.Null(SpecialTokens.MaskIn(TokenizerTrainer.Train(words, options with { SpecialTokens = [] }).SpecialIds));
     }
 
     [Theory]

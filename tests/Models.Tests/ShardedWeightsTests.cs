@@ -133,7 +133,7 @@ public sealed class ShardedWeightsTests : IDisposable
     {
         var token = TestContext.Current.CancellationToken;
         var writer = _store.CreateDirectory("models/m/versions/1");
-        await ModelDirectory.WriteAsync(writer, model, "{}", maxShardBytes, token);
+        await ModelDirectory.WriteAsync(writer, model, "{}", maxShardBytes: maxShardBytes, cancellationToken: token);
         await writer.CommitAsync(cancellationToken: token);
         return await _store.GetVerifiedLocalDirectoryAsync("models/m/versions/1", token);
     }
