@@ -73,6 +73,14 @@ internal static class LoneTraining
         {
         }
 
+        public void Rollback(long step)
+        {
+        }
+
+        public void Event(string kind, string message)
+        {
+        }
+
         public void Share(double fraction)
         {
         }
@@ -85,6 +93,10 @@ internal static class LoneTraining
         {
         }
 
-        public string Save(Replica replica, int keep) => $"runs/train-speed/checkpoints/{replica.State.Step:D8}";
+        public string Save(ReplicaSnapshot snapshot, int keep) => $"runs/train-speed/checkpoints/{snapshot.State.Step:D8}";
+
+        public long NewestIntact(string run, long step) => 0;
+
+        public TrainerState Load(Replica replica, long step) => throw new InvalidOperationException("There are no checkpoints.");
     }
 }

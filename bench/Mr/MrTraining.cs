@@ -175,17 +175,21 @@ internal sealed class MrTraining : IDisposable
 
         public double LastLoss { get; private set; }
 
-        public string Save(Replica replica, int keep)
+        public string Save(ReplicaSnapshot snapshot, int keep)
         {
-            LastLoss = replica.State.ValidationLoss ?? double.PositiveInfinity;
+            LastLoss = snapshot.State.ValidationLoss ?? double.PositiveInfinity;
             if (Values is null || LastLoss < _bestLoss)
             {
                 _bestLoss = LastLoss;
-                Values = replica.Model.Parameters.Values.ToArray();
+                Values = [.. snapshot.Values];
             }
 
-            return ResourceName.Checkpoint("runs/bench", replica.State.Step);
+            return ResourceName.Checkpoint("runs/bench", snapshot.State.Step);
         }
+
+        public long NewestIntact(string run, long step) => 0;
+
+        public TrainerState Load(Replica replica, long step) => throw new InvalidOperationException("The weights of the best epoch alone are kept.");
 
         public void Step(StepMetrics metrics, double trainSeconds)
         {
@@ -194,6 +198,14 @@ internal sealed class MrTraining : IDisposable
                 _shown = metrics.Step;
                 Console.WriteLine(FormattableString.Invariant($"   {what}, step {metrics.Step}: loss {metrics.TrainLoss:F4}{(metrics.HasValidationLoss ? $", held out {metrics.ValidationLoss:F4}" : "")}, {trainSeconds:F0} s"));
             }
+        }
+
+        public void Rollback(long step)
+        {
+        }
+
+        public void Event(string kind, string message)
+        {
         }
 
         public void Share(double fraction)
