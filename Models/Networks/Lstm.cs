@@ -17,9 +17,6 @@ internal sealed class Lstm : RecurrentCell
 
     public override bool HasCellState => true;
 
-    /// <summary>1 for the forget gate, so that a fresh cell keeps its state (Jozefowicz et al. 2015).</summary>
-    public override void InitializeBias(Span<float> bias_G) => bias_G.Slice(bias_G.Length / 4, bias_G.Length / 4).Fill(1);
-
     public override (Tensor H_BH, Tensor? C_BH) Step(Tensor input_BG, Tensor hidden_BG, Tensor h_BH, Tensor? c_BH)
     {
         var gates = (input_BG + hidden_BG).chunk(4, 1);

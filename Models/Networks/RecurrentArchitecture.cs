@@ -51,21 +51,18 @@ internal sealed class RecurrentArchitecture(RecurrentCell cell) : NetworkArchite
         }
     }
 
-    // Weights as torch.nn has them: uniform up to 1 / sqrt(width) in layers and head; an embedding is standard normal, or, where
-    // it is the head as well, uniform like a head. Biases are 0 but for what the cell says.
+    // As torch.nn: weights and biases of layers and head are uniform up to 1 / sqrt(width), the forget gate's too (a bias of 1,
+    // Jozefowicz et al. 2015, learns more slowly here); an embedding is standard normal, or, where it is the head as well, uniform
+    // like a head.
     public override void Initialize(ModelConfig config, ParameterView view, Span<float> values, ulong seed)
     {
         if (view.Name == Embedding && !config.Tied)
         {
             ParameterLayout.FillNormal(values, 1, seed);
         }
-        else if (view.Shape.Count >= 2)
+        else
         {
             ParameterLayout.FillUniform(values, 1 / Math.Sqrt(view.Name == Embedding ? view.Shape[1] : config.Width), seed);
-        }
-        else if (view.Name.StartsWith($"{Name}.bias_ih_", StringComparison.Ordinal))
-        {
-            cell.InitializeBias(values);
         }
     }
 

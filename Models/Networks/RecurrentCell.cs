@@ -25,12 +25,6 @@ internal abstract class RecurrentCell
     /// <summary>Part of the next state that does not go through the weights comes from the state itself.</summary>
     public virtual bool CarriesState => false;
 
-    /// <summary>Fresh values of the bias of the input.</summary>
-    /// <param name="bias_G">0.</param>
-    public virtual void InitializeBias(Span<float> bias_G)
-    {
-    }
-
     /// <summary>In plain ops.</summary>
     /// <param name="input_BG">Product with the input, with its bias.</param>
     /// <param name="hidden_BG">Product with the state, with its bias.</param>
