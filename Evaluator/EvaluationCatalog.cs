@@ -7,6 +7,7 @@ using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
 using Grpc.Core;
 using LlmPipeline.Evaluations.V1;
+using LlmPipeline.Evaluator.Measuring;
 using LlmPipeline.ServiceDefaults;
 using LlmPipeline.Storage;
 using LlmPipeline.Text.NGrams;
@@ -123,7 +124,14 @@ internal sealed partial class EvaluationCatalog(IBlobStore store, EvaluatorTelem
         Require(resolved.BleuTokens is >= 1 and <= 65_536, "bleu_tokens", $"is {resolved.BleuTokens}; it has to be from 1 to 65536");
         Require(resolved.NgramOrder is >= 0 and <= NgramOptions.MaxOrder, "ngram_order", $"is {resolved.NgramOrder}; it has to be from 0 to {NgramOptions.MaxOrder}");
         ResourceName.IdOf(resolved.Dataset, "datasets");
+        ResolveFewShot(resolved.FewShot);
+        Require((resolved.Base.Length > 0) == (resolved.OldDataset.Length > 0), "old_dataset", "and base go together; give both or none of them");
         resolved.Model = await ResolveModelAsync(resolved.Model, cancellationToken);
+        resolved.Base = resolved.Base.Length > 0 ? await ResolveModelAsync(resolved.Base, cancellationToken) : "";
+        if (resolved.OldDataset.Length > 0)
+        {
+            ResourceName.IdOf(resolved.OldDataset, "datasets");
+        }
 
         var model = await store.TryReadManifestAsync(resolved.Model, cancellationToken);
         if (model is null)
@@ -137,8 +145,34 @@ internal sealed partial class EvaluationCatalog(IBlobStore store, EvaluatorTelem
             RpcErrors.ThrowNotFound(resolved.Dataset);
         }
 
-        var text = JsonFormatter.Default.Format(resolved) + string.Join('\n', model.Files.Concat(dataset.Files).Select(f => f.Name + f.Sha256));
+        var files = model.Files.Concat(dataset.Files).ToList();
+        foreach (var other in new[] { resolved.Base, resolved.OldDataset }.Where(n => n.Length > 0))
+        {
+            var manifest = await store.TryReadManifestAsync(other, cancellationToken);
+            if (manifest is null)
+            {
+                RpcErrors.ThrowNotFound(other);
+            }
+
+            files.AddRange(manifest.Files);
+        }
+
+        var text = JsonFormatter.Default.Format(resolved) + string.Join('\n', files.Select(f => f.Name + f.Sha256));
         return (resolved, Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(text))));
+    }
+
+    private static void ResolveFewShot(FewShotSpec? spec)
+    {
+        if (spec is null)
+        {
+            return;
+        }
+
+        spec.Template = spec.Template.Length > 0 ? spec.Template : FewShot.DefaultTemplate;
+        Require(spec.Shots is >= 0 and <= 64, "few_shot.shots", $"is {spec.Shots}; it has to be from 0 to 64");
+        Require(spec.Documents is >= 0 and <= 100_000, "few_shot.documents", $"is {spec.Documents}; it has to be from 0 to 100000");
+        Require(FewShot.Problem(spec.Template) is null, "few_shot.template", FewShot.Problem(spec.Template) ?? "");
+        Require(spec.Labels.All(l => l.Length > 0) && spec.Labels.Distinct().Count() == spec.Labels.Count, "few_shot.labels", "has an entry that is empty or comes twice");
     }
 
     private async Task<string> ResolveModelAsync(string name, CancellationToken cancellationToken)

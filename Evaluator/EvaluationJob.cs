@@ -52,7 +52,7 @@ internal sealed partial class EvaluationJob(
         using var dataset = await TokenDataset.OpenAsync(store, spec.Dataset, cancellationToken);
         var folder = await store.GetVerifiedLocalDirectoryAsync(spec.Model, cancellationToken);
         var tokenizer = TokenizerFile.Parse(await File.ReadAllTextAsync(Path.Combine(folder, ModelDirectory.TokenizerFile), cancellationToken));
-        if (tokenizer.Hash != dataset.Tokenizer.Hash)
+        if (tokenizer.Hash != dataset.Tokenizer.Hash && (dataset.Properties.Labels is null || !tokenizer.Extends(dataset.Tokenizer)))
         {
             throw new EvaluationException(ErrorReasons.TokenizerMismatch,
                 $"'{spec.Model}' was trained with another tokenizer than '{dataset.TokenizerName}' of '{spec.Dataset}': its ids mean other text. Evaluate on a dataset made with the model's tokenizer (tokenizer.name in the dataset's spec).");
@@ -74,6 +74,11 @@ internal sealed partial class EvaluationJob(
         bool hasBaseline;
         using (var model = Load(spec, folder, dataset.Tokenizer))
         {
+            if (dataset.Properties.Labels is not null || model is LanguageModel { Config.Classes: > 0 })
+            {
+                return Classify(spec, model, dataset, split, progress, cancellationToken);
+            }
+
             // Prompt and continuation have to fit what a generation can hold.
             var isMasked = model is LanguageModel { Config.Objective: Objective.Masked };
             texts = HeldOutTexts.Take(split, isMasked ? 0 : spec.BleuSamples, Math.Min(spec.BleuTokens, (model.MaxPositions ?? int.MaxValue) / 2));
@@ -94,6 +99,12 @@ internal sealed partial class EvaluationJob(
             hasBaseline = spec.NgramOrder > 0 && !isMasked && !NgramBaseline.Is(model, dataset, spec.NgramOrder);
         }
 
+        if (spec.OldDataset.Length > 0)
+        {
+            using var phase = telemetry.StartPhase("forgetting");
+            result.Forgetting = Forget(spec, folder, dataset, result.Model, cancellationToken);
+        }
+
         if (hasBaseline)
         {
             result.Ngram = NgramBaseline.Measure(dataset, split, spec.NgramOrder, texts, telemetry, progress, cancellationToken);
@@ -101,6 +112,60 @@ internal sealed partial class EvaluationJob(
         }
 
         return result;
+    }
+
+    private EvaluationResult Classify(EvaluationRequestSpec spec, ITokenModel model, TokenDataset dataset, TokenSplit split, Progress progress, CancellationToken cancellationToken)
+    {
+        using var phase = telemetry.StartPhase("classification");
+        var start = Stopwatch.GetTimestamp();
+        var classification = model switch
+        {
+            _ when dataset.Properties.Labels is null => throw new EvaluationException(ErrorReasons.InvalidSpec,
+                $"'{spec.Model}' is a classifier, but the documents of '{spec.Dataset}' have no labels. Evaluate on a dataset with label_field or label_parts."),
+            LanguageModel { Config.Classes: > 0 } classifier when spec.FewShot is null => classifier.Config.Labels!.SequenceEqual(dataset.Properties.Labels)
+                ? Classification.Of(classifier, dataset, split, progress.Model, cancellationToken)
+                : throw new EvaluationException(ErrorReasons.InvalidSpec,
+                    $"'{spec.Model}' tells {string.Join(", ", classifier.Config.Labels!.Take(10))} apart, but '{spec.Dataset}' has the labels {string.Join(", ", dataset.Properties.Labels.Take(10))}. Evaluate on a dataset with the model's labels."),
+            LanguageModel { Config.Classes: > 0 } => throw new EvaluationException(ErrorReasons.InvalidSpec, $"'{spec.Model}' is a classifier and takes no prompts. Leave few_shot out."),
+            _ when spec.FewShot is null => throw new EvaluationException(ErrorReasons.InvalidSpec,
+                $"'{spec.Model}' is a language model, but the documents of '{spec.Dataset}' have labels. Set few_shot to classify by prompts, or evaluate on a dataset without labels."),
+            _ => FewShot.Classify(spec.FewShot, model, dataset, split, progress.Model, cancellationToken),
+        };
+        var result = new EvaluationResult { Model = classification.Quality(), Classification = classification.Report(Classification.Majority(dataset, dataset.Split("train"))) };
+        result.TokensPerSecond = result.Model.TokenCount / Stopwatch.GetElapsedTime(start).TotalSeconds;
+        return result;
+    }
+
+    /// <summary>Base and model on the old and the new text.</summary>
+    private Forgetting Forget(EvaluationRequestSpec spec, string folder, TokenDataset dataset, ModelQuality onNew, CancellationToken cancellationToken)
+    {
+        using var old = TokenDataset.OpenAsync(store, spec.OldDataset, cancellationToken).GetAwaiter().GetResult();
+        if (!dataset.Tokenizer.Extends(old.Tokenizer))
+        {
+            throw new EvaluationException(ErrorReasons.TokenizerMismatch,
+                $"'{spec.OldDataset}' was encoded with '{old.TokenizerName}', whose ids are not those of '{dataset.TokenizerName}' of '{spec.Dataset}'. Name a dataset made with the tokenizer of the base.");
+        }
+
+        if (old.Properties.Labels is not null)
+        {
+            throw new EvaluationException(ErrorReasons.InvalidSpec, $"The documents of '{spec.OldDataset}' have labels; what a language model forgets is measured on one without. Name another old_dataset.");
+        }
+
+        var device = TorchRuntime.ResolveDevice(options.Value.Device);
+        var (oldSplit, newSplit) = (SplitOf(old, spec.Split), SplitOf(dataset, spec.Split));
+        var forgetting = new Forgetting { ModelNew = onNew.Clone() };
+        forgetting.ModelNew.ClearBleu();
+        using (var model = ModelDirectory.LoadNetwork(folder, device))
+        {
+            forgetting.ModelOld = SplitLoss.OfNetwork(model, oldSplit, null, cancellationToken);
+        }
+
+        var baseFolder = store.GetVerifiedLocalDirectoryAsync(spec.Base, cancellationToken).GetAwaiter().GetResult();
+        var known = ModelDirectory.ReadConfig(baseFolder);
+        using var origin = BaseModel.Load(baseFolder, known with { VocabularySize = Math.Max(known.VocabularySize, dataset.Tokenizer.VocabularySize) }, seed: 1, device);
+        forgetting.BaseOld = SplitLoss.OfNetwork(origin, oldSplit, null, cancellationToken);
+        forgetting.BaseNew = SplitLoss.OfNetwork(origin, newSplit, null, cancellationToken);
+        return forgetting;
     }
 
     private ITokenModel Load(EvaluationRequestSpec spec, string folder, ITokenizer tokenizer)

@@ -291,6 +291,8 @@ internal sealed partial class DatasetJob(
         dataset.State = Dataset.Types.State.Ready;
         dataset.Tokenizer = properties.Tokenizer;
         dataset.VocabularySize = properties.VocabularySize;
+        dataset.Labels.Clear();
+        dataset.Labels.AddRange(properties.Labels ?? []);
         dataset.Splits.Clear();
         dataset.Splits.AddRange(properties.Splits.Select(s => new SplitStatistics
         {

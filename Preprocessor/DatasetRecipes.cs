@@ -14,6 +14,9 @@ internal static class DatasetRecipes
         Sources = [.. spec.Sources],
         Mixture = [.. spec.Mixture.Select(p => new MixturePart([.. p.Sources], p.Label, p.HasWeight ? p.Weight : null))],
         TextField = spec.TextField,
+        LabelField = spec.HasLabelField ? spec.LabelField : null,
+        LabelParts = spec.LabelParts,
+        Lines = spec.Documents == "line",
         OnInvalid = spec.OnInvalid == "skip" ? InvalidRecords.Skip : InvalidRecords.Fail,
         Cleaning = Of(spec.Cleaning),
         Tokenizer = new TokenizerRecipe

@@ -36,7 +36,9 @@ internal sealed class DatasetSpecResolver(IOptions<PreprocessorOptions> options,
         resolved.Tokenizer = await tokenizers.ResolveAsync(resolved.Tokenizer ?? new TokenizerSpec(), cancellationToken);
 
         var files = await FindFilesAsync(resolved, cancellationToken);
-        resolved.Split = Resolve(resolved.Split ?? new SplitSpec(), files);
+        resolved.Split = Resolve(resolved.Split ?? new SplitSpec(), files, HasLabels(resolved) || resolved.Documents == "line");
+        Require(!HasLabels(resolved) || resolved.Split.Method == "document", "split.method", "is tail, which cuts documents, but they have labels here. Set it to document, or leave it out.");
+        Require(!resolved.HasLabelField || !files.Any(f => f.Format is SourceFormat.PlainText or SourceFormat.XmlDocumentation), "label_field", "is set, but plain text and XML documentation have no fields. Give .jsonl, .csv, .tsv or .parquet files, or set label_parts.");
         return new ResolvedSpec(resolved, files);
     }
 
@@ -52,7 +54,24 @@ internal sealed class DatasetSpecResolver(IOptions<PreprocessorOptions> options,
         RequireNotNegative(spec.MaxTokens, "max_tokens", "to write everything");
         RequireOneOf(spec.Order, "order", "source", "shuffled", "length");
         RequireOneOf(spec.OnInvalid, "on_invalid", "fail", "skip");
+        spec.Documents = spec.HasDocuments ? spec.Documents : "file";
+        RequireOneOf(spec.Documents, "documents", "file", "line");
+        ResolveLabels(spec);
     }
+
+    private static void ResolveLabels(DatasetSpec spec)
+    {
+        Require(!spec.HasLabelField || spec.LabelField.Length is > 0 and <= 200, "label_field", "has to have 1 to 200 characters.");
+        Require(!spec.HasLabelField || spec.LabelField != spec.TextField, "label_field", $"is '{spec.LabelField}', which is the text_field too. Name the field that holds the class.");
+        Require(!spec.LabelParts || !spec.HasLabelField, "label_parts", "is true, and label_field is set too; give one of them.");
+        Require(!spec.LabelParts || spec.Mixture.Count > 1, "label_parts", $"is true, but mixture has {spec.Mixture.Count} parts. Give a part, with a label, for each class.");
+        if (HasLabels(spec))
+        {
+            Require(spec.MaxTokens == 0 && !spec.Mixture.Any(p => p.HasWeight), "max_tokens", "and weights cut and repeat documents, which have labels here. Leave them out.");
+        }
+    }
+
+    private static bool HasLabels(DatasetSpec spec) => spec.HasLabelField || spec.LabelParts;
 
     private static void ResolveSources(DatasetSpec spec)
     {
@@ -93,9 +112,9 @@ internal sealed class DatasetSpecResolver(IOptions<PreprocessorOptions> options,
         }
     }
 
-    private static SplitSpec Resolve(SplitSpec split, IReadOnlyCollection<SourceFile> files)
+    private static SplitSpec Resolve(SplitSpec split, IReadOnlyCollection<SourceFile> files, bool byDocument)
     {
-        var fewDocuments = files.Count < FewDocuments && files.All(f => f.Format == SourceFormat.PlainText);
+        var fewDocuments = !byDocument && files.Count < FewDocuments && files.All(f => f.Format == SourceFormat.PlainText);
         split.Method = split.HasMethod ? split.Method : fewDocuments ? "tail" : "document";
         split.ValidationFraction = split.HasValidationFraction ? split.ValidationFraction : 0.05;
         split.TestFraction = split.HasTestFraction ? split.TestFraction : 0;

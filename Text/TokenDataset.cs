@@ -51,7 +51,7 @@ public sealed class TokenDataset : IDisposable
         {
             foreach (var split in properties.Splits)
             {
-                splits.Add(split.Split, new MappedTokenSplit(name, folder, split, EncodedBatch.BytesPerToken(properties.VocabularySize)));
+                splits.Add(split.Split, new MappedTokenSplit(name, folder, split, EncodedBatch.BytesPerToken(properties.VocabularySize + (properties.Labels?.Count ?? 0))));
             }
         }
         catch

@@ -10,7 +10,7 @@ internal sealed class Assembly(
     HeldLease? lease)
 {
     private readonly DatasetRecipe _recipe = folder.Job.Recipe;
-    private readonly int _bytesPerToken = EncodedBatch.BytesPerToken(tokenizer.VocabularySize);
+    private readonly int _bytesPerToken = EncodedBatch.BytesPerToken(tokenizer.VocabularySize + (selection.Labels?.Count ?? 0));
 
     /// <summary>Writes all files and commits the dataset.</summary>
     public async Task<DatasetProperties> WriteAsync(IReadOnlyList<ReadResult> read, IReadOnlyList<EncodeResult> encoded, CancellationToken cancellationToken)
@@ -43,6 +43,7 @@ internal sealed class Assembly(
             NearDuplicateCount = selection.NearDuplicates,
             SkippedCount = card.Skipped.Records,
             SourceByteCount = plan.EndBytes[selection.UnitCount - 1],
+            Labels = selection.Labels,
             Splits = written,
             Mixture = _recipe.Mixture.Count == 0 ? null : [.. plan.Parts.Select((p, i) => new PartProperties(p.Label, partTokens[i], budgets[i].Tokens))],
             Spec = folder.Job.Spec,

@@ -16,6 +16,15 @@ public sealed record DatasetRecipe
     /// <summary>The property or column that holds the text.</summary>
     public string TextField { get; init; } = "text";
 
+    /// <summary>The property or column that holds the class of a document; null for none.</summary>
+    public string? LabelField { get; init; }
+
+    /// <summary>The class of a document is the label of its part of the mixture.</summary>
+    public bool LabelParts { get; init; }
+
+    /// <summary>Each line of a plain text is a document.</summary>
+    public bool Lines { get; init; }
+
     /// <summary>What happens to records that cannot be read.</summary>
     public InvalidRecords OnInvalid { get; init; }
 
@@ -42,6 +51,10 @@ public sealed record DatasetRecipe
 
     /// <summary>Training tokens to write; 0 for no limit.</summary>
     public long MaxTokens { get; init; }
+
+    /// <summary>Where documents lie in the records of source files.</summary>
+    [JsonIgnore]
+    internal RecordFields Fields => new(TextField, LabelField, Lines);
 
     /// <summary>The parts; one, without a weight, where there is no mixture.</summary>
     [JsonIgnore]

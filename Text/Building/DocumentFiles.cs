@@ -2,6 +2,7 @@ using System.Buffers.Binary;
 using System.Globalization;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
+using System.Text;
 using LlmPipeline.Storage;
 using LlmPipeline.Text.Cleaning;
 using ZstdSharp;
@@ -12,14 +13,16 @@ namespace LlmPipeline.Text.Building;
 /// <param name="Utf8">Its text.</param>
 /// <param name="CharacterCount">Code points.</param>
 /// <param name="Signature">Finds duplicates and decides on the split.</param>
-internal sealed record CleanDocument(byte[] Utf8, int CharacterCount, DocumentSignature Signature);
+/// <param name="Label">Its class; null for none.</param>
+internal sealed record CleanDocument(byte[] Utf8, int CharacterCount, DocumentSignature Signature, string? Label = null);
 
 /// <summary>What is kept of a document besides its text.</summary>
 /// <param name="Bytes">Length of its text in UTF-8.</param>
 /// <param name="Characters">Code points.</param>
 /// <param name="Signature">Finds duplicates and decides on the split.</param>
+/// <param name="Label">Its class; null for none.</param>
 [StructLayout(LayoutKind.Auto)]
-internal readonly record struct DocumentEntry(int Bytes, int Characters, DocumentSignature Signature);
+internal readonly record struct DocumentEntry(int Bytes, int Characters, DocumentSignature Signature, string? Label = null);
 
 /// <summary>
 /// The cleaned documents of a unit, in source order: <c>read/{unit}.text</c>, the texts one after another, compressed (zstd), and
@@ -30,8 +33,8 @@ internal static class DocumentFiles
     private const int CompressionLevel = 1;
     private const int BufferBytes = 1 << 16;
 
-    // Bytes, characters, length of the signature.
-    private const int EntryBytes = 12;
+    // Bytes, characters, length of the signature, length of the label.
+    private const int EntryBytes = 16;
 
     public static string TextOf(int unit) => string.Create(CultureInfo.InvariantCulture, $"read/{unit:D6}.text");
 
@@ -49,8 +52,21 @@ internal static class DocumentFiles
             var signature = bytes.AsMemory(EntryBytes, BinaryPrimitives.ReadInt32LittleEndian(bytes.AsSpan(8)));
             stream.ReadExactly(signature.Span);
             yield return new DocumentEntry(
-                BinaryPrimitives.ReadInt32LittleEndian(bytes), BinaryPrimitives.ReadInt32LittleEndian(bytes.AsSpan(4)), DocumentSignature.Read(signature.Span));
+                BinaryPrimitives.ReadInt32LittleEndian(bytes), BinaryPrimitives.ReadInt32LittleEndian(bytes.AsSpan(4)), DocumentSignature.Read(signature.Span),
+                ReadLabel(stream, BinaryPrimitives.ReadInt32LittleEndian(bytes.AsSpan(12))));
         }
+    }
+
+    private static string? ReadLabel(Stream stream, int length)
+    {
+        if (length == 0)
+        {
+            return null;
+        }
+
+        var utf8 = new byte[length];
+        stream.ReadExactly(utf8);
+        return Encoding.UTF8.GetString(utf8);
     }
 
     /// <summary>Opens the text for reading.</summary>
@@ -94,8 +110,11 @@ internal static class DocumentFiles
             BinaryPrimitives.WriteInt32LittleEndian(entry, document.Utf8.Length);
             BinaryPrimitives.WriteInt32LittleEndian(entry[4..], document.CharacterCount);
             BinaryPrimitives.WriteInt32LittleEndian(entry[8..], document.Signature.ByteLength);
+            var label = Encoding.UTF8.GetBytes(document.Label ?? "");
+            BinaryPrimitives.WriteInt32LittleEndian(entry[12..], label.Length);
             document.Signature.WriteTo(entry[EntryBytes..]);
             _entries.Write(entry);
+            _entries.Write(label);
         }
 
         public async Task CommitAsync(CancellationToken cancellationToken)

@@ -10,8 +10,9 @@ namespace LlmPipeline.Text.Building;
 /// <param name="Split">Number of the split.</param>
 /// <param name="Ends">Whether the document ends here, and an end-of-text id follows.</param>
 /// <param name="Hash">Of the whole document.</param>
+/// <param name="Label">Number of its class, whose id follows instead of the end of text; -1 for none.</param>
 [StructLayout(LayoutKind.Auto)]
-internal readonly record struct SelectedDocument(ReadOnlyMemory<byte> Utf8, int Characters, byte Split, bool Ends, ulong Hash);
+internal readonly record struct SelectedDocument(ReadOnlyMemory<byte> Utf8, int Characters, byte Split, bool Ends, ulong Hash, int Label = -1);
 
 /// <summary>Documents that are worked on together.</summary>
 internal sealed record DocumentBatch(IReadOnlyList<SelectedDocument> Documents, int Bytes);
@@ -21,6 +22,7 @@ internal sealed class SelectedDocuments(JobFolder folder, Selection selection)
 {
     private const int BatchBytes = 256 << 10;
 
+    private readonly Dictionary<string, int> _labels = (selection.Labels ?? []).Select((label, number) => (label, number)).ToDictionary(l => l.label, l => l.number, StringComparer.Ordinal);
     private readonly long[]? _ends = new SplitPlan(folder.Job.Recipe).TailEnds(selection);
 
     /// <summary>Batches of a bounded size, or one big document.</summary>
@@ -44,7 +46,8 @@ internal sealed class SelectedDocuments(JobFolder folder, Selection selection)
 
             var utf8 = GC.AllocateUninitializedArray<byte>(entry.Bytes);
             text.ReadExactly(utf8);
-            var selected = new SelectedDocument(utf8, entry.Characters, (byte)split, true, (ulong)entry.Signature.Exact);
+            var selected = new SelectedDocument(utf8, entry.Characters, (byte)split, true, (ulong)entry.Signature.Exact,
+                selection.UnitLabels?[unit] ?? (entry.Label is { } label ? _labels[label] : -1));
             if (selection.Cut is { } cut && cut.Unit == unit && cut.Document == document)
             {
                 selected = selected with { Utf8 = utf8.AsMemory(0, cut.Bytes), Characters = Utf8Text.CountCharacters(utf8.AsSpan(0, cut.Bytes)) };

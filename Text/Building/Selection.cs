@@ -29,6 +29,12 @@ internal sealed record Selection
     /// <summary>Documents similar to an earlier one: dropped, or, where they are kept, put into its split.</summary>
     public required long NearDuplicates { get; init; }
 
+    /// <summary>Names of the classes of the kept documents, in the order of their numbers; null where documents have none.</summary>
+    public IReadOnlyList<string>? Labels { get; init; }
+
+    /// <summary>The class of all documents of each unit, where parts of the mixture are classes; null otherwise.</summary>
+    public IReadOnlyList<int>? UnitLabels { get; init; }
+
     /// <summary>The document that the limit cuts; null without one.</summary>
     public CutDocument? Cut { get; init; }
 

@@ -8,6 +8,7 @@ internal sealed class SelectionStage(JobFolder folder, UnitPlan plan, string scr
 {
     public const string File = "select.json";
     private const int BufferBytes = 1 << 16;
+    private const int MaxLabels = 1 << 16;
 
     private readonly DatasetRecipe _recipe = folder.Job.Recipe;
     private readonly SplitPlan _splits = new(folder.Job.Recipe);
@@ -54,6 +55,7 @@ internal sealed class SelectionStage(JobFolder folder, UnitPlan plan, string scr
         long characters = 0, room = _recipe.MaxBytes == 0 ? long.MaxValue : _recipe.MaxBytes;
         long exact = 0, near = 0;
         var document = 0;
+        var labels = new SortedSet<string>(StringComparer.Ordinal);
         for (var unit = 0; unit < units; unit++)
         {
             firstCharacters[unit] = characters;
@@ -89,6 +91,7 @@ internal sealed class SelectionStage(JobFolder folder, UnitPlan plan, string scr
                 inUnit++;
                 if (kept.Bytes > 0)
                 {
+                    _ = entry.Label is { } label && labels.Add(label);
                     characters += kept.Characters;
                     splits[split] = splits[split].Add(kept.Bytes, kept.Characters);
                     parts[plan.PartOf(unit)] += split == 0 ? kept.Bytes : 0;
@@ -110,7 +113,20 @@ internal sealed class SelectionStage(JobFolder folder, UnitPlan plan, string scr
             Duplicates = exact,
             NearDuplicates = near,
             Cut = cut,
+            Labels = Labels(labels),
+            UnitLabels = _recipe.LabelParts ? [.. Enumerable.Range(0, units).Select(plan.PartOf)] : null,
         };
+    }
+
+    private IReadOnlyList<string>? Labels(SortedSet<string> found)
+    {
+        if (_recipe.LabelField is null)
+        {
+            return _recipe.LabelParts ? [.. plan.Parts.Select(p => p.Label)] : null;
+        }
+
+        return found.Count is > 1 and <= MaxLabels ? [.. found] : throw new TextSourceException(TextSourceProblem.Invalid,
+            $"The documents have {found.Count} different labels in '{_recipe.LabelField}'{(found.Count == 1 ? $", '{found.Min}'" : "")}; 2 to {MaxLabels} can be told apart. Name the field that holds the class in label_field.");
     }
 
     // A whole number of characters that fits.

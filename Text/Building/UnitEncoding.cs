@@ -54,7 +54,7 @@ internal sealed class UnitEncoding(JobFolder folder, Selection selection, IToken
     // A word takes 6 bytes, its space included, in most languages that part them.
     private const int BytesPerWord = 6;
 
-    private readonly int _bytesPerToken = EncodedBatch.BytesPerToken(tokenizer.VocabularySize);
+    private readonly int _bytesPerToken = EncodedBatch.BytesPerToken(tokenizer.VocabularySize + (selection.Labels?.Count ?? 0));
 
     /// <summary>Encodes one unit.</summary>
     public async Task<EncodeResult> EncodeAsync(int unit, int degree, CancellationToken cancellationToken)
@@ -201,7 +201,7 @@ internal sealed class UnitEncoding(JobFolder folder, Selection selection, IToken
                 var unknown = UnknownText.Count(tokenizer, CollectionsMarshal.AsSpan(ids)[before..], document.Utf8.Length);
                 if (document.Ends)
                 {
-                    ids.Add(tokenizer.EndOfTextId);
+                    ids.Add(document.Label < 0 ? tokenizer.EndOfTextId : tokenizer.VocabularySize + document.Label);
                 }
 
                 documents.Add(new EncodedDocument(ids.Count - before, document.Utf8.Length, document.Characters, document.Hash, (int)unknown.Tokens, (int)unknown.Bytes));

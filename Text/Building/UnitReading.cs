@@ -18,8 +18,8 @@ internal sealed record ReadResult(long Documents, long Bytes, long SourceBytes, 
 internal sealed class UnitReading(JobFolder folder, SourceOptions sources, BuildProgress progress)
 {
     private readonly DatasetRecipe _recipe = folder.Job.Recipe;
-    private readonly PieceReader _reader = new(sources, folder.Job.Recipe.TextField, folder.Job.Recipe.OnInvalid);
-    private readonly PieceParser _parser = new(folder.Job.Recipe.TextField, folder.Job.Recipe.OnInvalid);
+    private readonly PieceReader _reader = new(sources, folder.Job.Recipe.Fields, folder.Job.Recipe.OnInvalid);
+    private readonly PieceParser _parser = new(folder.Job.Recipe.Fields, folder.Job.Recipe.OnInvalid);
     private readonly DocumentCleaner _cleaner = new(folder.Job.Recipe.Cleaning);
     private readonly DocumentSigner _signer = new(folder.Job.Recipe.Cleaning.Duplicates);
 
@@ -62,21 +62,21 @@ internal sealed class UnitReading(JobFolder folder, SourceOptions sources, Build
     private CleanPiece Clean(SourcePiece piece)
     {
         var parsed = _parser.Parse(piece);
-        return Clean(parsed.Documents.Select(d => d.Text), parsed.Skipped, piece.DiskBytes);
+        return Clean(parsed.Documents.Select(d => (d.Text, d.Label)), parsed.Skipped, piece.DiskBytes);
     }
 
-    private CleanPiece Clean(IEnumerable<string> texts, SkippedRecords skipped, long diskBytes)
+    private CleanPiece Clean(IEnumerable<(string Text, string? Label)> texts, SkippedRecords skipped, long diskBytes)
     {
         var counts = new CleaningCounts();
         var languages = new LanguageCounts();
         var documents = new List<CleanDocument>();
-        foreach (var text in texts)
+        foreach (var (text, label) in texts)
         {
             if (_cleaner.Clean(text, counts).Text is { } clean)
             {
                 var utf8 = Encoding.UTF8.GetBytes(clean);
                 languages.Add(LanguageDetector.Detect(utf8), utf8.Length);
-                documents.Add(new CleanDocument(utf8, Utf8Text.CountCharacters(utf8), _signer.Sign(utf8)));
+                documents.Add(new CleanDocument(utf8, Utf8Text.CountCharacters(utf8), _signer.Sign(utf8), label));
             }
         }
 
@@ -90,7 +90,7 @@ internal sealed class UnitReading(JobFolder folder, SourceOptions sources, Build
         return pieces
             .SelectOrdered(piece => (Parsed: _parser.Parse(piece), piece.DiskBytes), degree, cancellationToken)
             .Select(piece => (Texts: piece.Parsed.Documents.Select(d => WithoutSeen(d, seen)).OfType<string>().ToList(), piece.Parsed.Skipped, piece.DiskBytes))
-            .SelectOrdered(piece => Clean(piece.Texts, piece.Skipped, piece.DiskBytes), degree, cancellationToken);
+            .SelectOrdered(piece => Clean(piece.Texts.Select(t => (t, (string?)null)), piece.Skipped, piece.DiskBytes), degree, cancellationToken);
     }
 
     private static string? WithoutSeen(RawDocument document, HashSet<UInt128> seen)

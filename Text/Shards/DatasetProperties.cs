@@ -23,6 +23,9 @@ public sealed record DatasetProperties
     /// <summary>Ids are 0 to this, exclusive.</summary>
     public required int VocabularySize { get; init; }
 
+    /// <summary>Names of the classes of documents; the id of class k, <see cref="VocabularySize"/> + k, ends a document in place of the end of text. Null for none.</summary>
+    public IReadOnlyList<string>? Labels { get; init; }
+
     /// <summary>"uint16" or "uint32", little-endian.</summary>
     public required string DataType { get; init; }
 

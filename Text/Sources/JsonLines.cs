@@ -14,7 +14,7 @@ internal static class JsonLines
     /// Pieces of whole lines. A range begins after the first line end at or after its start, unless it begins with the file, and ends
     /// with the first line end at or after its end.
     /// </summary>
-    public static IEnumerable<SourcePiece> Read(SourceFile file, string path, SourceRange range, string field, InvalidRecords onInvalid)
+    public static IEnumerable<SourcePiece> Read(SourceFile file, string path, SourceRange range, RecordFields fields, InvalidRecords onInvalid)
     {
         using var stream = SourceStream.Open(file, path);
         var offset = LineStart(stream, range);
@@ -43,7 +43,8 @@ internal static class JsonLines
 
             if (length == 0 && !isLast)
             {
-                var longLine = new LongJsonLine(file, stream, bytes, offset, line, field);
+                var longLine = fields.Label is null ? new LongJsonLine(file, stream, bytes, offset, line, fields.Text)
+                    : throw new RecordPlace(file, line, offset).Error($"has more than {MaxBufferedLine >> 20} MiB, which a document with a label may not have. Shorten or remove it.");
                 foreach (var documents in longLine.Read(onInvalid))
                 {
                     yield return documents;
@@ -83,7 +84,7 @@ internal static class JsonLines
     }
 
     /// <summary>The documents of a piece.</summary>
-    public static ParsedPiece Parse(SourcePiece piece, string field, InvalidRecords onInvalid)
+    public static ParsedPiece Parse(SourcePiece piece, RecordFields fields, InvalidRecords onInvalid)
     {
         var documents = new List<RawDocument>();
         var skipped = SkippedRecords.None;
@@ -100,7 +101,7 @@ internal static class JsonLines
                 {
                     var place = new RecordPlace(piece.File, line, offset);
                     Utf8Text.RequireValid(piece.File, bytes, offset);
-                    documents.Add(new RawDocument(ReadField(place, bytes, field)));
+                    documents.Add(ReadFields(place, bytes, fields));
                 }
                 catch (TextSourceException exception) when (onInvalid == InvalidRecords.Skip)
                 {
@@ -161,7 +162,7 @@ internal static class JsonLines
         return atEnd ? (bytes.Length, true) : (bytes.LastIndexOf((byte)'\n') + 1, false);
     }
 
-    private static string ReadField(RecordPlace place, ReadOnlySpan<byte> bytes, string field)
+    private static RawDocument ReadFields(RecordPlace place, ReadOnlySpan<byte> bytes, RecordFields fields)
     {
         try
         {
@@ -172,10 +173,12 @@ internal static class JsonLines
                 throw place.Error(JsonTextScanner.NotAnObject);
             }
 
-            string? text = null;
+            var field = fields.Text;
+            string? text = null, label = null;
             while (reader.Read() && reader.TokenType == JsonTokenType.PropertyName)
             {
                 var found = reader.ValueTextEquals(field);
+                var isLabel = fields.Label is not null && reader.ValueTextEquals(fields.Label);
                 reader.Read();
                 if (found)
                 {
@@ -184,16 +187,32 @@ internal static class JsonLines
                         : throw place.Error(JsonTextScanner.NotAString(field));
                 }
 
+                if (isLabel)
+                {
+                    label = label is not null ? throw place.Error(JsonTextScanner.Twice(fields.Label!)) : Label(ref reader, place, fields.Label!);
+                }
+
                 reader.Skip();
             }
 
             // Anything after the object is an error of the reader.
             reader.Read();
-            return text ?? throw place.Error(JsonTextScanner.Missing(field));
+            return new RawDocument(text ?? throw place.Error(JsonTextScanner.Missing(field)), null, fields.Label is null ? null : label ?? throw place.Error(NoLabel(fields.Label)));
         }
         catch (Exception exception) when (exception is JsonException or InvalidOperationException)
         {
             throw place.Error($"is not valid JSON: {exception.Message} Mend or remove the line.", exception);
         }
     }
+
+    private static string Label(ref Utf8JsonReader reader, RecordPlace place, string field) => reader.TokenType switch
+    {
+        JsonTokenType.String when reader.GetString() is { Length: > 0 } label => label,
+        JsonTokenType.Number when reader.TryGetInt64(out var number) => number.ToString(System.Globalization.CultureInfo.InvariantCulture),
+        JsonTokenType.True => "true",
+        JsonTokenType.False => "false",
+        _ => throw place.Error(NoLabel(field)),
+    };
+
+    private static string NoLabel(string field) => $"has no label in '{field}': a text that is not empty, a whole number, true or false. Mend or remove the line.";
 }

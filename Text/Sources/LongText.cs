@@ -6,11 +6,11 @@ namespace LlmPipeline.Text.Sources;
 internal static class LongText
 {
     /// <summary>Adds a text as a document, or as several where it is longer than one may be (<see cref="TextCut"/>).</summary>
-    public static void AddTo(List<RawDocument> documents, string text)
+    public static void AddTo(List<RawDocument> documents, string text, string? label = null)
     {
         if (text.Length <= TextCut.MaxBytes / 3 || Encoding.UTF8.GetByteCount(text) <= TextCut.MaxBytes)
         {
-            documents.Add(new RawDocument(text));
+            documents.Add(new RawDocument(text, null, label));
             return;
         }
 
@@ -19,7 +19,7 @@ internal static class LongText
         cutter.Complete();
         while (cutter.TryTake(out var document))
         {
-            documents.Add(new RawDocument(Encoding.UTF8.GetString(document.Span)));
+            documents.Add(new RawDocument(Encoding.UTF8.GetString(document.Span), null, label));
         }
     }
 }

@@ -12,15 +12,16 @@ internal static class ParquetRows
     /// <param name="file">What is read.</param>
     /// <param name="path">Where its content lies.</param>
     /// <param name="range">The row groups that begin in it are meant.</param>
-    /// <param name="field">The column.</param>
+    /// <param name="fields">The columns.</param>
     /// <param name="onInvalid">What happens to a row without text, and to a row group that cannot be read.</param>
-    public static IEnumerable<SourcePiece> Read(SourceFile file, string path, SourceRange range, string field, InvalidRecords onInvalid)
+    public static IEnumerable<SourcePiece> Read(SourceFile file, string path, SourceRange range, RecordFields fields, InvalidRecords onInvalid)
     {
         using var stream = SourceStream.Open(file, path);
         ParquetLimits.RequireFooter(file, stream);
         var reader = Try(file, "its footer", () => Wait(new ValueTask<ParquetReader>(ParquetReader.CreateAsync(stream, new ParquetOptions { TreatByteArrayAsString = true }, leaveStreamOpen: true))));
         ParquetLimits.RequireSchema(file, reader.Metadata!);
-        var column = Try(file, "its schema", () => ColumnOf(file, reader, field));
+        var column = Try(file, "its schema", () => ColumnOf(file, reader, fields.Text, "text_field"));
+        var labelColumn = fields.Label is null ? null : Try(file, "its schema", () => ColumnOf(file, reader, fields.Label, "label_field"));
         var groups = reader.Metadata!.RowGroups;
         for (var i = 0; i < groups.Count; i++)
         {
@@ -37,10 +38,12 @@ internal static class ParquetRows
             }
 
             string?[] rows = [];
+            string?[]? labels = null;
             TextSourceException? broken = null;
             try
             {
                 rows = ReadGroup(file, stream, reader, i, column);
+                labels = labelColumn is null ? null : ReadGroup(file, stream, reader, i, labelColumn);
             }
             catch (TextSourceException exception) when (onInvalid == InvalidRecords.Skip && exception.Problem == TextSourceProblem.Invalid)
             {
@@ -53,29 +56,29 @@ internal static class ParquetRows
                 continue;
             }
 
-            foreach (var piece in Batches(file, i, rows, field, onInvalid, DiskBytes(group)))
+            foreach (var piece in Batches(file, i, rows, labels, fields, onInvalid, DiskBytes(group)))
             {
                 yield return piece;
             }
         }
     }
 
-    private static IEnumerable<SourcePiece> Batches(SourceFile file, int group, string?[] rows, string field, InvalidRecords onInvalid, long diskBytes)
+    private static IEnumerable<SourcePiece> Batches(SourceFile file, int group, string?[] rows, string?[]? labels, RecordFields fields, InvalidRecords onInvalid, long diskBytes)
     {
         var documents = new List<RawDocument>();
         var skipped = SkippedRecords.None;
         long characters = 0;
         for (var row = 0; row < rows.Length; row++)
         {
-            if (rows[row] is { } text)
+            if (rows[row] is { } text && (labels is null || labels[row] is { Length: > 0 }))
             {
-                LongText.AddTo(documents, text);
+                LongText.AddTo(documents, text, labels?[row]);
                 characters += text.Length;
                 rows[row] = null;
             }
             else
             {
-                var message = $"'{file.Path}' row {row + 1} of row group {group} has no text in column '{field}'. Remove the row.";
+                var message = $"'{file.Path}' row {row + 1} of row group {group} has no {(rows[row] is null ? $"text in column '{fields.Text}'" : $"label in column '{fields.Label}'")}. Remove the row.";
                 skipped = onInvalid == InvalidRecords.Skip ? skipped.Add(message) : throw new TextSourceException(TextSourceProblem.Invalid, message);
             }
 
@@ -100,7 +103,7 @@ internal static class ParquetRows
         return rows;
     });
 
-    private static DataField ColumnOf(SourceFile file, ParquetReader reader, string field)
+    private static DataField ColumnOf(SourceFile file, ParquetReader reader, string field, string key)
     {
         var column = reader.Schema.DataFields.FirstOrDefault(f => string.Join('.', f.Path.ToList()) == field);
         if (column is { MaxRepetitionLevel: 0 } && (column.ClrType == typeof(ReadOnlyMemory<char>) || column.ClrType == typeof(string)))
@@ -109,8 +112,8 @@ internal static class ParquetRows
         }
 
         throw new TextSourceException(TextSourceProblem.Invalid, column is null
-            ? $"'{file.Path}' has no column '{field}' but {string.Join(", ", reader.Schema.DataFields.Take(20).Select(f => $"'{string.Join('.', f.Path.ToList())}'"))}. Name the column that holds the text in text_field."
-            : $"'{file.Path}' has a column '{field}' that does not hold one text a row. Name the column that holds the text in text_field.");
+            ? $"'{file.Path}' has no column '{field}' but {string.Join(", ", reader.Schema.DataFields.Take(20).Select(f => $"'{string.Join('.', f.Path.ToList())}'"))}. Name the right column in {key}."
+            : $"'{file.Path}' has a column '{field}' that does not hold one text a row. Name the right column in {key}.");
     }
 
     private static long DiskBytes(Parquet.Meta.RowGroup group) => group.Columns.Sum(c => c.MetaData?.TotalCompressedSize ?? 0);

@@ -4,9 +4,9 @@ namespace LlmPipeline.Text.Sources;
 
 /// <summary>Reads units of work as pieces of bounded size. Safe for use from many threads.</summary>
 /// <param name="options">How remote files are fetched.</param>
-/// <param name="textField">The property or column that holds the text.</param>
+/// <param name="fields">Where the documents lie.</param>
 /// <param name="onInvalid">What happens where a file cannot be read further.</param>
-internal sealed class PieceReader(SourceOptions options, string textField, InvalidRecords onInvalid = InvalidRecords.Fail)
+internal sealed class PieceReader(SourceOptions options, RecordFields fields, InvalidRecords onInvalid = InvalidRecords.Fail)
 {
     private readonly RemoteContent _content = new(options);
 
@@ -28,9 +28,9 @@ internal sealed class PieceReader(SourceOptions options, string textField, Inval
     private IEnumerable<SourcePiece> Read(SourceFile file, string path, SourceRange range) => file.Format switch
     {
         SourceFormat.PlainText => PlainText.Read(file, path, range),
-        SourceFormat.JsonLines => JsonLines.Read(file, path, range, textField, onInvalid),
-        SourceFormat.CommaSeparated or SourceFormat.TabSeparated => SeparatedValues.Read(file, path, textField),
-        SourceFormat.Parquet => ParquetRows.Read(file, path, range, textField, onInvalid),
+        SourceFormat.JsonLines => JsonLines.Read(file, path, range, fields, onInvalid),
+        SourceFormat.CommaSeparated or SourceFormat.TabSeparated => SeparatedValues.Read(file, path, fields),
+        SourceFormat.Parquet => ParquetRows.Read(file, path, range, fields, onInvalid),
         _ => XmlDocumentation.Read(file, path),
     };
 

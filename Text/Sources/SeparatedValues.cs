@@ -7,7 +7,8 @@ namespace LlmPipeline.Text.Sources;
 /// <param name="Separator">Between columns.</param>
 /// <param name="Columns">How many there are.</param>
 /// <param name="TextColumn">Which one holds the text.</param>
-internal sealed record CsvHeader(char Separator, int Columns, int TextColumn);
+/// <param name="LabelColumn">Which one holds the class; -1 for none.</param>
+internal sealed record CsvHeader(char Separator, int Columns, int TextColumn, int LabelColumn = -1);
 
 /// <summary>Reads one column of a .csv or .tsv file (RFC 4180) with a header: quoted values may hold separators and line ends.</summary>
 internal static class SeparatedValues
@@ -18,7 +19,7 @@ internal static class SeparatedValues
     private const int PieceBytes = 1 << 20;
 
     /// <summary>Pieces of whole records, without the header.</summary>
-    public static IEnumerable<SourcePiece> Read(SourceFile file, string path, string field)
+    public static IEnumerable<SourcePiece> Read(SourceFile file, string path, RecordFields fields)
     {
         using var stream = SourceStream.Open(file, path);
         CsvHeader? header = null;
@@ -45,7 +46,7 @@ internal static class SeparatedValues
             if (header is null && length > 0)
             {
                 begin = HeaderLength(bytes.AsSpan(0, length));
-                header = ReadHeader(file, bytes.AsSpan(0, begin), field);
+                header = ReadHeader(file, bytes.AsSpan(0, begin), fields);
                 line += bytes.AsSpan(0, begin).Count((byte)'\n');
             }
 
@@ -87,12 +88,16 @@ internal static class SeparatedValues
 
                 if (row.ColCount == header.Columns)
                 {
-                    LongText.AddTo(documents, row[header.TextColumn].ToString());
-                    continue;
+                    var label = header.LabelColumn < 0 ? null : row[header.LabelColumn].ToString().Trim();
+                    if (label is not "")
+                    {
+                        LongText.AddTo(documents, row[header.TextColumn].ToString(), label);
+                        continue;
+                    }
                 }
 
-                var error = PlaceOf(piece, row.LineNumberFrom).Error(
-                    $"has {row.ColCount} columns where the header has {header.Columns}. Mend or remove the line; values with separators, quotes or line ends belong in quotes.");
+                var error = PlaceOf(piece, row.LineNumberFrom).Error(row.ColCount == header.Columns ? "has no label. Mend or remove the line."
+                    : $"has {row.ColCount} columns where the header has {header.Columns}. Mend or remove the line; values with separators, quotes or line ends belong in quotes.");
                 skipped = onInvalid == InvalidRecords.Skip ? skipped.Add(error.Message) : throw error;
             }
         }
@@ -201,7 +206,7 @@ internal static class SeparatedValues
         return bytes.Length;
     }
 
-    private static CsvHeader ReadHeader(SourceFile file, ReadOnlySpan<byte> bytes, string field)
+    private static CsvHeader ReadHeader(SourceFile file, ReadOnlySpan<byte> bytes, RecordFields fields)
     {
         Utf8Text.RequireValid(file, bytes, 0);
         var text = Encoding.UTF8.GetString(Utf8Text.HasMark(bytes) ? bytes[3..] : bytes);
@@ -219,11 +224,11 @@ internal static class SeparatedValues
             break;
         }
 
-        var index = columns.IndexOf(field);
-        return index >= 0 && columns.LastIndexOf(field) == index
-            ? new CsvHeader(separator, columns.Count, index)
+        return new CsvHeader(separator, columns.Count, IndexOf(fields.Text, "text", "text_field"), fields.Label is null ? -1 : IndexOf(fields.Label, "label", "label_field"));
+
+        int IndexOf(string field, string what, string key) => columns.IndexOf(field) is var index and >= 0 && columns.LastIndexOf(field) == index ? index
             : throw new RecordPlace(file, 1, 0).Error(
-                $"{(index < 0 ? "has no" : "has more than one")} column '{field}' but {string.Join(", ", columns.Take(20).Select(c => $"'{(c.Length > 40 ? c[..40] : c)}'"))}. "
-                + "Name the column that holds the text in text_field.");
+                $"{(columns.IndexOf(field) < 0 ? "has no" : "has more than one")} column '{field}' but {string.Join(", ", columns.Take(20).Select(c => $"'{(c.Length > 40 ? c[..40] : c)}'"))}. "
+                + $"Name the column that holds the {what} in {key}.");
     }
 }

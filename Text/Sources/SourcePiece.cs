@@ -30,7 +30,17 @@ internal sealed record ParsedPiece(IReadOnlyList<RawDocument> Documents, Skipped
 /// <summary>A document as it comes from a source, before cleaning.</summary>
 /// <param name="Text">The text; empty when <paramref name="Members"/> holds it.</param>
 /// <param name="Members">Parts of the document that are dropped when an earlier document had the same part.</param>
-internal sealed record RawDocument(string Text, IReadOnlyList<DocumentMember>? Members = null);
+/// <param name="Label">Its class; null where no label was asked for.</param>
+internal sealed record RawDocument(string Text, IReadOnlyList<DocumentMember>? Members = null, string? Label = null);
+
+/// <summary>Where documents lie in records.</summary>
+/// <param name="Text">The property or column that holds the text.</param>
+/// <param name="Label">That which holds the class: a text, a whole number, or true and false. Null where documents have none.</param>
+/// <param name="Lines">Each line of a plain text that is not blank is a document.</param>
+internal sealed record RecordFields(string Text, string? Label = null, bool Lines = false)
+{
+    public static implicit operator RecordFields(string text) => new(text);
+}
 
 /// <summary>A part of a document.</summary>
 /// <param name="Key">Equal for parts that say the same.</param>

@@ -30,6 +30,11 @@ internal sealed class EvaluatingStage(EvaluationService.EvaluationServiceClient 
                 NgramOrder = spec.NgramOrder,
             },
         };
+        if (run.Spec.FineTune is { HasOldDataset: true } tune)
+        {
+            (request.Spec.Base, request.Spec.OldDataset) = (tune.Base, tune.OldDataset);
+        }
+
         activity?.SetTag("checkpoint", request.Spec.Model);
         var evaluation = (await evaluator.RunAsync(token => evaluations.CreateEvaluationAsync(
             request, deadline: ServiceCall.Deadline, cancellationToken: token).ResponseAsync, cancellationToken)).Evaluation;

@@ -44,6 +44,7 @@ internal static class StoredDatasets
             {
                 Fingerprint = dataset.Properties.Fingerprint,
                 MaskTokenId = SpecialTokens.MaskIn(tokenizer.SpecialIds),
+                Labels = dataset.Properties.Labels,
             };
         }
         catch
