@@ -103,6 +103,7 @@ public sealed record ModelConfig
         Check(Objective == Objective.Causal || architecture.HasAttention, $"Objective is Masked, but a network of the architecture {Architecture} sees only what comes before a place.");
         Check(Objective == Objective.Causal ? MaskTokenId is null : MaskTokenId >= 0 && MaskTokenId < VocabularySize,
             $"MaskTokenId is {MaskTokenId?.ToString(System.Globalization.CultureInfo.InvariantCulture) ?? "null"}; it must be an id of the vocabulary where Objective is Masked, and null elsewhere.");
+        Check(Labels is null || !DirectConnections, "Labels and DirectConnections are set; connections from the embedding to the vocabulary have no place in a classifier.");
         architecture.Validate(this);
         Tuning?.Validate(this, architecture);
     }

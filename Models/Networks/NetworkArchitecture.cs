@@ -42,6 +42,9 @@ internal abstract class NetworkArchitecture
     public virtual int? BlockOf(string name) => name.Split('.').FirstOrDefault(part => part.Length > 0 && part.All(char.IsAsciiDigit)) is { } index
         ? int.Parse(index, System.Globalization.CultureInfo.InvariantCulture) : null;
 
+    /// <summary>Whether a tensor belongs to the head over the vocabulary alone: a classifier does not have it.</summary>
+    public virtual bool IsHead(string name) => name == Head || name.StartsWith("lm_head.", StringComparison.Ordinal) || name == "projection.weight";
+
     /// <summary>Whether a tensor embeds tokens or positions.</summary>
     public virtual bool IsEmbedding(string name) => name == Embedding;
 

@@ -24,7 +24,7 @@ internal static class ParameterLayout
             return architecture.Tensors(config);
         }
 
-        return architecture.Tensors(config).Where(t => t.Name != architecture.Head).Prepend(new TensorShape(Score, [config.Classes, config.Width]));
+        return architecture.Tensors(config).Where(t => !architecture.IsHead(t.Name)).Prepend(new TensorShape(Score, [config.Classes, config.Width]));
     }
 
     /// <summary>Places the tensors of a network in its buffers.</summary>

@@ -15,6 +15,9 @@ internal interface ITrainingData
     /// <summary>Targets of a step that are not ignored, over all workers.</summary>
     long PredictionsPerStep { get; }
 
+    /// <summary>Input ids of a step, over all workers, without what sequences are padded with.</summary>
+    long TokensOfStep(long step);
+
     /// <summary>Sequences of a validation.</summary>
     int ValidationSequences { get; }
 

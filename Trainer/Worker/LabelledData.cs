@@ -24,6 +24,7 @@ internal sealed class LabelledData(TokenSplit train, TokenSplit? validation, int
     private int[] _inputs = [];
     private int[] _targets = [];
     private long _stepRead;
+    private long _stepTokens;
     private int _columns;
 
     /// <inheritdoc/>
@@ -52,15 +53,31 @@ internal sealed class LabelledData(TokenSplit train, TokenSplit? validation, int
     public ITrainingData With(TrainingSettings changed) => new LabelledData(train, validation, vocabularySize, endOfTextId, changed);
 
     /// <inheritdoc/>
+    public long TokensOfStep(long step)
+    {
+        SelectDocuments(step);
+        return _stepTokens;
+    }
+
+    /// <inheritdoc/>
     public void ReadMicroBatch(long step, int microBatch)
+    {
+        SelectDocuments(step);
+        Read(train, _step.AsSpan(microBatch * settings.MicroBatchSize, settings.MicroBatchSize));
+    }
+
+    private void SelectDocuments(long step)
     {
         if (_stepRead != step)
         {
+            _stepTokens = 0;
             for (var i = 0; i < settings.BatchSize; i++)
             {
                 var (epoch, place) = Math.DivRem(((step - 1) * settings.BatchSize) + i, train.DocumentCount);
                 var document = Permutation.Of(place, train.DocumentCount, Seeds.Derive(settings.Seed, "document-order", epoch));
-                _step[i] = ((long)train.Document(document).Length << IndexBits) | document;
+                var length = train.Document(document).Length;
+                _step[i] = ((long)length << IndexBits) | document;
+                _stepTokens += Math.Clamp(length - 1, 1, settings.Context);
             }
 
             // By length, then number: the same on every machine.
@@ -72,8 +89,6 @@ internal sealed class LabelledData(TokenSplit train, TokenSplit? validation, int
 
             _stepRead = step;
         }
-
-        Read(train, _step.AsSpan(microBatch * settings.MicroBatchSize, settings.MicroBatchSize));
     }
 
     /// <inheritdoc/>

@@ -37,6 +37,9 @@ internal sealed class TrainingData(TokenSplit train, TokenSplit? validation, Tra
     public long ValidationTokens => (long)ValidationSequences * PredictionsOf(ValidationContext);
 
     /// <inheritdoc/>
+    public long TokensOfStep(long step) => settings.TokensPerStep;
+
+    /// <inheritdoc/>
     public long PredictionsPerStep => (long)settings.BatchSize * PredictionsOf(settings.Context);
 
     /// <inheritdoc/>

@@ -20,6 +20,7 @@ internal sealed partial class TrainingLoop
     private static readonly TimeSpan MemoryInterval = TimeSpan.FromMilliseconds(500);
 
     private long _memoryMeasured;
+    private long _stepTokens;
     private long _memoryBytes;
 
     private (Votes Votes, StepMetrics? Metrics) Step()
@@ -71,7 +72,8 @@ internal sealed partial class TrainingLoop
         var loss = lossSum / _settings.MicroBatches;
         var norm = isFinite ? _gradients.Norm() : double.NaN;
         var rate = _settings.Schedule.At(step, seconds);
-        var next = State with { Step = step, TokenCount = State.TokenCount + _settings.TokensPerStep, TrainSeconds = seconds, LossScaler = State.LossScaler?.After(overflow: false) };
+        _stepTokens = _data.TokensOfStep(step + State.Guard.DataOffset);
+        var next = State with { Step = step, TokenCount = State.TokenCount + _stepTokens, TrainSeconds = seconds, LossScaler = State.LossScaler?.After(overflow: false) };
         var anomaly = Judge(loss, norm);
         if (anomaly is null)
         {
@@ -101,7 +103,7 @@ internal sealed partial class TrainingLoop
         };
         Fill(metrics);
         Remember(metrics);
-        var ownTokens = (long)(end - begin) * _settings.MicroBatchSize * _settings.Context;
+        var ownTokens = _stepTokens * (end - begin) / _settings.MicroBatches;
         _metrics.StepDone(metrics, ownTokens, (_allReduce?.TransferredBytes ?? 0) - bytesBefore, _time);
         _trace.Step(step, loss, _time);
         return (votes, metrics);
@@ -184,7 +186,7 @@ internal sealed partial class TrainingLoop
         metrics.Phases = _time.ToMessage();
         metrics.StepSeconds = _time.Total.TotalSeconds;
         var seconds = (_time.Total - _time[StepPhase.Validation]).TotalSeconds;
-        metrics.TokensPerSecond = _settings.TokensPerStep / Math.Max(1e-9, seconds);
+        metrics.TokensPerSecond = _stepTokens / Math.Max(1e-9, seconds);
         if (_peakFlops > 0)
         {
             metrics.ModelFlopsUtilization = metrics.TokensPerSecond * _replica.Model.FlopsPerToken(_settings.Context) / (_peakFlops * _place.Size);

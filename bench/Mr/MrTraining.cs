@@ -45,11 +45,11 @@ internal sealed class MrTraining : IDisposable
         var model = LanguageModel.Create(Config(Recipe.Pretraining.Dropout, null), 1, torch.CPU);
         using var replica = New(model, spec);
         var settings = TrainingSettings.From(spec);
-        var kept2 = Train(replica, spec, new TrainingData(train, validation, settings), "pretraining");
+        var result = Train(replica, spec, new TrainingData(train, validation, settings), "pretraining");
         var directory = _store.CreateDirectory(PretrainedName);
         await ModelDirectory.WriteAsync(directory, model, _tokenizer.ToJson());
-        await directory.CommitAsync(new() { ["validation_loss"] = kept2.LastLoss });
-        return kept2.LastLoss;
+        await directory.CommitAsync(new() { ["validation_loss"] = result.LastLoss });
+        return result.LastLoss;
     }
 
     /// <summary>Trains a classifier, keeps its best epoch by the loss of the held-out sentences, and says which test sentences it gets right.</summary>

@@ -44,6 +44,25 @@ internal sealed class Workshop : IDisposable
         await new DatasetBuilder(Store, new DatasetBuilderOptions(_folder.Path, 1)).BuildAsync(recipe, new DatasetTarget(name, Fingerprint: $"of {name}"), new BuildProgress(), _ => Task.CompletedTask);
     }
 
+    /// <summary>Makes a dataset with labels, of the characters of <see cref="Dataset"/>.</summary>
+    public async Task MakeLabelledAsync(string name)
+    {
+        using var known = await OpenDatasetAsync();
+        var recipe = new DatasetRecipe
+        {
+            Mixture =
+            [
+                new MixturePart([_folder.Write("cats.txt", string.Concat(Enumerable.Range(0, 60).Select(i => $"the cat sat{new string('s', i)}.\n")))], "cats"),
+                new MixturePart([_folder.Write("dogs.txt", string.Concat(Enumerable.Range(0, 160).Select(i => $"a dog ran{new string('n', i)}.\n")))], "dogs"),
+            ],
+            LabelParts = true,
+            Lines = true,
+            Tokenizer = new TokenizerRecipe { Name = known.TokenizerName },
+            ValidationFraction = 0.3,
+        };
+        await new DatasetBuilder(Store, new DatasetBuilderOptions(_folder.Path, 1)).BuildAsync(recipe, new DatasetTarget(name, Fingerprint: $"of {name}"), new BuildProgress(), _ => Task.CompletedTask);
+    }
+
     public async Task<TokenDataset> OpenDatasetAsync() => await TokenDataset.OpenAsync(Store, Dataset);
 
     /// <summary>A network of the dataset's vocabulary with weights large enough for opinions of its own.</summary>
