@@ -17,12 +17,16 @@ internal static class EvaluateCommand
         var samples = new Option<int>("--bleu-samples") { Description = "Held-out texts continued for BLEU; 0 leaves BLEU out.", DefaultValueFactory = _ => 64 };
         var tokens = new Option<int>("--bleu-tokens") { Description = "Tokens of prompt, and of continuation.", DefaultValueFactory = _ => 32 };
         var order = new Option<int>("--ngram-order") { Description = "Order of the Kneser-Ney n-gram beside it; 0 leaves it out.", DefaultValueFactory = _ => 3 };
+        var shots = new Option<int?>("--few-shot") { Description = "Classify the documents of a dataset with labels by prompts, with as many examples before each; 0 for none." };
+        var template = new Option<string>("--template") { Description = "How an example of --few-shot is written, with {text} and {label}.", DefaultValueFactory = _ => "" };
+        var documents = new Option<int>("--documents") { Description = "Documents that --few-shot classifies; 0 takes all.", DefaultValueFactory = _ => 0 };
         var command = new CommandWithExamples(
             "evaluate",
             "Measures a model or a checkpoint on a dataset.",
             "llmpipe evaluate my-model datasets/DATASET",
-            "llmpipe evaluate runs/my-run/checkpoints/00000500 DATASET --split test --bleu-samples 0")
-        { model, dataset, split, samples, tokens, order };
+            "llmpipe evaluate runs/my-run/checkpoints/00000500 DATASET --split test --bleu-samples 0",
+            "llmpipe evaluate my-model REVIEWS --few-shot 4 --documents 200")
+        { model, dataset, split, samples, tokens, order, shots, template, documents };
         globals.SetAction(command, async (arguments, session, cancellationToken) =>
         {
             var request = new CreateEvaluationRequest
@@ -35,6 +39,8 @@ internal static class EvaluateCommand
                     BleuSamples = arguments.GetValue(samples),
                     BleuTokens = arguments.GetValue(tokens),
                     NgramOrder = arguments.GetValue(order),
+                    FewShot = arguments.GetValue(shots) is { } examples
+                        ? new FewShotSpec { Shots = examples, Template = arguments.GetRequiredValue(template), Documents = arguments.GetValue(documents) } : null,
                 },
             };
             var created = (await session.Evaluations.CreateEvaluationAsync(request, cancellationToken: cancellationToken)).Evaluation;

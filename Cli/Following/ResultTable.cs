@@ -48,7 +48,13 @@ internal static class ResultTable
     /// <param name="trainingTokensPerSecond">Speed of the training, where there was one.</param>
     public static void Write(Session session, EvaluationResult result, string model = "model", double? trainingTokensPerSecond = null)
     {
-        var table = new Table { Border = session.Environment.IsTerminal ? TableBorder.Rounded : TableBorder.Ascii };
+        if (result.Classification is not null)
+        {
+            WriteClassification(session, result);
+            return;
+        }
+
+        var table = NewTable(session);
         table.AddColumn($"{Markup.Escape(result.Split)} split");
         table.AddColumn(new TableColumn(Markup.Escape(model)).RightAligned());
         var ngram = result.Ngram;
@@ -84,6 +90,10 @@ internal static class ResultTable
         Row("evaluation tokens/s", q => ReferenceEquals(q, ngram) ? "-" : Figure(result.TokensPerSecond, "N0"));
         Row(isMasked ? "masked tokens" : "tokens", q => Figure(q.TokenCount, "N0"));
         session.Environment.Console.Write(table);
+        if (result.Forgetting is { } forgetting)
+        {
+            WriteForgetting(session, forgetting);
+        }
 
         void Row(string title, Func<ModelQuality, string> figure)
         {
@@ -91,6 +101,43 @@ internal static class ResultTable
             table.AddRow(cells);
         }
     }
+
+    private static Table NewTable(Session session) => new() { Border = session.Environment.IsTerminal ? TableBorder.Rounded : TableBorder.Ascii };
+
+    private static void WriteClassification(Session session, EvaluationResult result)
+    {
+        var classification = result.Classification;
+        var table = NewTable(session);
+        foreach (var column in new[] { $"{result.Split} split", "documents", "precision", "recall", "F1" }.Concat(classification.Classes.Select(c => $"taken for {c.Label}")))
+        {
+            table.AddColumn(new TableColumn(Markup.Escape(column)).RightAligned());
+        }
+
+        foreach (var c in classification.Classes)
+        {
+            table.AddRow([.. new[] { c.Label, Figure(c.DocumentCount, "N0"), Share(c.Precision), Share(c.Recall), Share(c.F1) }
+                .Concat(c.PredictedCounts.Select(n => Figure(n, "N0"))).Select(t => new Markup(Markup.Escape(t)))]);
+        }
+
+        session.Environment.Console.Write(table);
+        session.WriteLine($"accuracy {Share(classification.Accuracy)}, macro F1 {Share(classification.MacroF1)}, loss {Figure(result.Model?.Loss ?? 0, "F4")} nats a document; "
+            + $"always '{classification.MajorityLabel}' would be {Share(classification.MajorityAccuracy)}");
+    }
+
+    private static void WriteForgetting(Session session, Forgetting forgetting)
+    {
+        var table = NewTable(session);
+        table.AddColumn("loss (perplexity)");
+        table.AddColumn(new TableColumn("old dataset").RightAligned());
+        table.AddColumn(new TableColumn("new dataset").RightAligned());
+        table.AddRow("base", Cell(forgetting.BaseOld), Cell(forgetting.BaseNew));
+        table.AddRow("fine-tuned", Cell(forgetting.ModelOld), Cell(forgetting.ModelNew));
+        session.Environment.Console.Write(table);
+
+        static string Cell(ModelQuality quality) => $"{Figure(quality.Loss, "F4")} ({Figure(quality.Perplexity, "N2")})";
+    }
+
+    private static string Share(double value) => Figure(value * 100, "F1") + " %";
 
     private static string Figure(double value, string format) => value.ToString(format, CultureInfo.InvariantCulture);
 

@@ -47,6 +47,11 @@ internal sealed class ModelLoader(IBlobStore store, IOptions<GatewayOptions> opt
                 throw new InvalidDataException($"{version.Name} was trained to fill in masked tokens (objective: masked) and continues no text, so it is not served. Fine-tune it, or publish a model with objective: causal.");
             }
 
+            if (model is LanguageModel { Config.Labels: { } labels })
+            {
+                throw new InvalidDataException($"{version.Name} is a classifier (it tells {string.Join(", ", labels.Take(5))}{(labels.Count > 5 ? ", ..." : "")} apart) and continues no text, so it is not served. Measure it with llmpipe evaluate on a dataset with its labels, or load its files with transformers.");
+            }
+
             using (var state = model.BeginGeneration(1))
             {
                 state.Append([model.EndOfTextId], new float[model.VocabularySize]);

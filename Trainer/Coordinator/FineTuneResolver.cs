@@ -18,7 +18,7 @@ internal static class FineTuneResolver
     private static readonly string[] Methods = ["full", "frozen", "lora"];
 
     // A fine-tuning may regularize as it likes.
-    private static readonly string[] FreeKeys = ["dropout", "variational_dropout", "recurrent_dropout", "objective"];
+    private static readonly string[] FreeKeys = ["dropout", "variational_dropout", "recurrent_dropout"];
 
     /// <summary>Returns the spec with base, model and tokenizer filled in; a spec without <c>fine_tune</c> as it is.</summary>
     /// <param name="spec">As it was sent.</param>
