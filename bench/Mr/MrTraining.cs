@@ -219,13 +219,5 @@ internal sealed class MrTraining : IDisposable
         public void Finished(double trainSeconds)
         {
         }
-
-        public void Event(string kind, string message)
-        {
-        }
-
-        public void Rollback(long step)
-        {
-        }
     }
 }
