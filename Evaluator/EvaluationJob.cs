@@ -129,6 +129,8 @@ internal sealed partial class EvaluationJob(
             LanguageModel { Config.Classes: > 0 } => throw new EvaluationException(ErrorReasons.InvalidSpec, $"'{spec.Model}' is a classifier and takes no prompts. Leave few_shot out."),
             _ when spec.FewShot is null => throw new EvaluationException(ErrorReasons.InvalidSpec,
                 $"'{spec.Model}' is a language model, but the documents of '{spec.Dataset}' have labels. Set few_shot to classify by prompts, or evaluate on a dataset without labels."),
+            LanguageModel { Config.Objective: Objective.Masked } => throw new EvaluationException(ErrorReasons.InvalidSpec,
+                $"'{spec.Model}' was trained to fill in masked tokens (objective: masked) and continues no prompts. Fine-tune it on documents with labels, and measure that."),
             _ => FewShot.Classify(spec.FewShot, model, dataset, split, progress.Model, cancellationToken),
         };
         var result = new EvaluationResult { Model = classification.Quality(), Classification = classification.Report(Classification.Majority(dataset, dataset.Split("train"))) };

@@ -42,7 +42,7 @@ internal sealed class ModelLoader(IBlobStore store, IOptions<GatewayOptions> opt
                     $"{version.Name}: config.json has {model.VocabularySize} ids, tokenizer.json {tokenizer.VocabularySize}. Publish the model with its own tokenizer.");
             }
 
-            if (model is LanguageModel { Config.Objective: Objective.Masked })
+            if (model is LanguageModel { Config: { Objective: Objective.Masked, Classes: 0 } })
             {
                 throw new InvalidDataException($"{version.Name} was trained to fill in masked tokens (objective: masked) and continues no text, so it is not served. Fine-tune it, or publish a model with objective: causal.");
             }
