@@ -34,9 +34,6 @@ public abstract class FlatParameters
     /// <summary>Sets all gradients to 0, on host and device.</summary>
     public abstract void ZeroGradients();
 
-    /// <summary>Multiplies all gradients, on the device; the host's follow with <see cref="DownloadGradients"/>.</summary>
-    public abstract void ScaleGradients(float factor);
-
     /// <summary>Brings gradients from the device to <see cref="Gradients"/>; nothing to do on the CPU.</summary>
     public abstract void DownloadGradients();
 

@@ -63,6 +63,9 @@ public abstract class LanguageModel : ITokenModel
     /// <summary>Where it computes.</summary>
     public Device Device { get; }
 
+    /// <summary>Logits that a training pass makes at a time: 64 MB, and as much for each of softmax and gradient.</summary>
+    internal long LargestLogits { get; set; } = 1 << 24;
+
     /// <summary>What <see cref="AccumulateGradients"/> computes in. Evaluation and generation are fp32 whatever it is.</summary>
     /// <exception cref="NotSupportedException">It cannot be computed in here; the message says why.</exception>
     public Precision Precision
@@ -131,7 +134,8 @@ public abstract class LanguageModel : ITokenModel
     }
 
     /// <summary>
-    /// Adds the gradient of <c>lossScale * sum of token losses</c> of one micro-batch to <see cref="FlatParameters.Gradients"/>.
+    /// Adds the gradient of <c>lossScale * sum of token losses</c> of one micro-batch to <see cref="FlatParameters.Gradients"/>, on the
+    /// device, and brings them to the host.
     /// Bit-identical for equal arguments, parameters and <see cref="TorchRuntime.Fingerprint"/> (on the CPU).
     /// </summary>
     /// <param name="inputs_BT">Input ids, row by row.</param>
@@ -139,9 +143,10 @@ public abstract class LanguageModel : ITokenModel
     /// <param name="batch">B.</param>
     /// <param name="lossScale">One over the predicted tokens of the whole step, over all workers.</param>
     /// <param name="dropoutSeed">Seed of this micro-batch's dropout.</param>
+    /// <param name="gradientScale">Multiplies the gradients at last.</param>
     /// <returns>The mean loss of the micro-batch, in nats per token; with label smoothing, that of the smoothed targets.</returns>
     /// <exception cref="ArgumentException">The lengths do not fit, or an id is not of the vocabulary.</exception>
-    public float AccumulateGradients(ReadOnlySpan<int> inputs_BT, ReadOnlySpan<int> targets_BT, int batch, float lossScale, ulong dropoutSeed)
+    public float AccumulateGradients(ReadOnlySpan<int> inputs_BT, ReadOnlySpan<int> targets_BT, int batch, float lossScale, ulong dropoutSeed, float gradientScale = 1)
     {
         CheckBatch(inputs_BT, targets_BT, batch);
         var places_M = Places(targets_BT);
@@ -155,15 +160,64 @@ public abstract class LanguageModel : ITokenModel
         using var updateDropout = _updateDropout.Begin(Config.Tuning?.Lora?.Dropout ?? 0, dropoutSeed, Device);
         using var dropout = Config.Dropout > 0 || Config.RecurrentDropout > 0 ? new Dropout(Config.Dropout, dropoutSeed, Device) : null;
         var tape = new Tape();
-        Tensor logits_MV, targets_M;
+        Tensor x_MC, targets_M;
         using (Autocast.Begin(Precision, Device))
         {
-            (logits_MV, targets_M) = Predict(inputs_BT, targets_BT, places_M, new Pass(batch) { Dropout = dropout, Tape = tape });
+            (x_MC, targets_M) = Rows(inputs_BT, targets_BT, places_M, new Pass(batch) { Dropout = dropout, Tape = tape });
         }
 
-        var lossSum = TokenLoss.Backward(logits_MV.to(float32), targets_M, lossScale, LabelSmoothing);
+        var lossSum = BackwardOfLoss(x_MC, targets_M, lossScale);
         tape.Backward();
-        return (float)(lossSum / places_M.Length);
+        if (gradientScale != 1)
+        {
+            _parameters.ScaleGradients(gradientScale);
+        }
+
+        // The loss is the one number that the host waits for; what was queued before it is there then.
+        _parameters.BeginDownload();
+        return (float)(lossSum.item<double>() / places_M.Length);
+    }
+
+    /// <summary>Backward pass of the head and what is before it; logits of many rows and ids are made, and go, in parts.</summary>
+    /// <returns>The sum of the losses, float64, on the device.</returns>
+    private Tensor BackwardOfLoss(Tensor x_MC, Tensor targets_M, float lossScale)
+    {
+        var count = targets_M.shape[0];
+        var rows = Math.Max(1, LargestLogits / OutputCount);
+        if (rows >= count)
+        {
+            return BackwardOfPart(x_MC, targets_M, lossScale);
+        }
+
+        var sum = zeros([], float64, Device);
+        var gradient_MC = x_MC.requires_grad ? empty_like(x_MC) : null;
+        for (var first = 0L; first < count; first += rows)
+        {
+            using var scope = NewDisposeScope();
+            var here = Math.Min(rows, count - first);
+            var x_PC = x_MC.narrow(0, first, here).detach().requires_grad_(gradient_MC is not null);
+            sum.add_(BackwardOfPart(x_PC, targets_M.narrow(0, first, here), lossScale));
+            gradient_MC?.narrow(0, first, here).copy_(x_PC.grad!);
+        }
+
+        if (gradient_MC is not null)
+        {
+            Tape.Continue(x_MC, gradient_MC);
+        }
+
+        return sum;
+    }
+
+    private Tensor BackwardOfPart(Tensor x_MC, Tensor targets_M, float lossScale)
+    {
+        using var scope = NewDisposeScope();
+        Tensor logits_MV;
+        using (Autocast.Begin(Precision, Device))
+        {
+            logits_MV = Head(x_MC);
+        }
+
+        return TokenLoss.Backward(logits_MV.to(float32), targets_M, lossScale, LabelSmoothing).MoveToOuterDisposeScope();
     }
 
     /// <summary>Sum of token losses in nats (float64), and the number of tokens whose most likely prediction is right, without dropout.</summary>
@@ -216,7 +270,8 @@ public abstract class LanguageModel : ITokenModel
 
             using var scope = NewDisposeScope();
             using var inference = inference_mode();
-            var (logits_MV, targets_M) = Predict(inputs_N, targets_N, places_M, new Pass(together));
+            var (x_MC, targets_M) = Rows(inputs_N, targets_N, places_M, new Pass(together));
+            var logits_MV = Head(x_MC);
             var losses = F.cross_entropy(logits_MV, targets_M, reduction: nn.Reduction.None).cpu();
             var correct = logits_MV.argmax(1).eq(targets_M).cpu();
             var losses_M = MemoryMarshal.Cast<byte, float>(losses.bytes);
@@ -355,7 +410,7 @@ public abstract class LanguageModel : ITokenModel
     private Tensor Head(Tensor x_MC) => _score is null ? Logits(x_MC) : x_MC.mm(_score.t());
 
     // The head is the widest product of a small network: rows without a target do not go through it.
-    private (Tensor Logits_MV, Tensor Targets_M) Predict(ReadOnlySpan<int> inputs_BT, ReadOnlySpan<int> targets_BT, int[] places_M, Pass pass)
+    private (Tensor X_MC, Tensor Targets_M) Rows(ReadOnlySpan<int> inputs_BT, ReadOnlySpan<int> targets_BT, int[] places_M, Pass pass)
     {
         var x_NC = Blocks(Ids(inputs_BT), pass with { Padding_B11T = PaddingOf(targets_BT, places_M, pass.Batch) });
         var targets_N = Ids(targets_BT);
@@ -365,7 +420,7 @@ public abstract class LanguageModel : ITokenModel
             (x_NC, targets_N) = (x_NC.index_select(0, rows_M), targets_N.index_select(0, rows_M));
         }
 
-        return (Head(FinalNorm(x_NC)), targets_N);
+        return (FinalNorm(x_NC), targets_N);
     }
 
     // A document to classify ends where its class is the target. Only a network that looks at both sides sees what is behind it.
@@ -424,7 +479,7 @@ public abstract class LanguageModel : ITokenModel
             values[i] = ids[i];
         }
 
-        return tensor.to(Device);
+        return Device.type == DeviceType.CPU ? tensor : tensor.pin_memory().to(Device, non_blocking: true);
     }
 
     private int CheckBatch(ReadOnlySpan<int> inputs_BT, ReadOnlySpan<int> targets_BT, int batch)

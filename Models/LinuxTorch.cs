@@ -30,28 +30,65 @@ internal static partial class LinuxTorch
     {
         SetEnvironment(options);
         SetAllocator();
+        var packaged = FindNatives();
+        var folder = string.IsNullOrEmpty(options.LibraryPath) ? packaged : Path.GetFullPath(options.LibraryPath);
+        var isOther = folder != packaged;
+        if (isOther)
+        {
+            RequireFiles(folder);
+            if (Environment.GetEnvironmentVariable(TorchSelfTest.Variable) is not { Length: > 0 })
+            {
+                TorchSelfTest.Require(folder);
+            }
+        }
+
         if (options.MklAvx512OnAmd && MklDispatch.Applies)
         {
             MklDispatch.TreatAsIntel();
         }
 
-        var folder = FindNatives();
-        LibTorchLength = new FileInfo(Path.Combine(folder, "libtorch_cpu.so")).Length;
+        LibTorchLength = new FileInfo(Resolve(Path.Combine(folder, "libtorch_cpu.so"))).Length;
         HasCuda = File.Exists(Path.Combine(folder, "libtorch_cuda.so"));
 
         // DT_NEEDED of later files is satisfied by what is already loaded under the same SONAME.
         string[] files = HasCuda
             ? ["libc10.so", "libc10_cuda.so", "libtorch_cpu.so", "libtorch_cuda.so", "libtorch.so"]
             : ["libc10.so", "libtorch_cpu.so", "libtorch.so"];
-        foreach (var file in files)
+        var loaded = files.ToDictionary(file => file, file => NativeLibrary.Load(Path.Combine(folder, file)));
+        LibTorchCpu = loaded["libtorch_cpu.so"];
+        var shim = Path.Combine(packaged, Shim);
+        if (isOther)
         {
-            var handle = NativeLibrary.Load(Path.Combine(folder, file));
-            LibTorchCpu = file == "libtorch_cpu.so" ? handle : LibTorchCpu;
+            RequireSymbols(shim, folder, [.. loaded.Values]);
         }
 
-        _torchSharp = LoadTorchSharp(Path.Combine(folder, Shim));
-        AssemblyLoadContext.Default.ResolvingUnmanagedDll += (_, name) => name is "LibTorchSharp" ? _torchSharp : 0;
+        _torchSharp = LoadTorchSharp(shim);
+        AssemblyLoadContext.Default.ResolvingUnmanagedDll += (_, name) => name is "LibTorchSharp" ? _torchSharp : loaded.GetValueOrDefault($"lib{name}.so");
     }
+
+    private static void RequireFiles(string folder)
+    {
+        foreach (var file in (string[])["libc10.so", "libtorch_cpu.so", "libtorch.so"])
+        {
+            if (!File.Exists(Path.Combine(folder, file)))
+            {
+                throw new DllNotFoundException($"{TorchRuntimeOptions.Section}:{nameof(TorchRuntimeOptions.LibraryPath)} is {folder}, but there is no {file} in it. Name the torch/lib folder of a PyTorch.");
+            }
+        }
+    }
+
+    // What is missing would end the process when it is first called.
+    private static void RequireSymbols(string shim, string folder, IReadOnlyList<nint> libraries)
+    {
+        var imported = ImportedSymbols.Of(File.ReadAllBytes(shim));
+        var missing = ImportedSymbols.Missing(imported.Where(name => name != WeakSymbolVersion.Symbol), libraries);
+        if (missing.Count > 0)
+        {
+            throw new DllNotFoundException($"it is of another version: {missing.Count} of the {imported.Count} functions that TorchSharp needs are missing in {folder}, for example {missing[0]}");
+        }
+    }
+
+    private static string Resolve(string path) => File.ResolveLinkTarget(path, returnFinalTarget: true)?.FullName ?? path;
 
     // C setenv: libgomp and MKL read the C environment when they are loaded, which Environment.SetEnvironmentVariable does not reach.
     private static void SetEnvironment(TorchRuntimeOptions options)

@@ -35,6 +35,10 @@ public static class TorchRuntime
             {
                 LinuxTorch.Prepare(options);
             }
+            else if (!string.IsNullOrEmpty(options.LibraryPath))
+            {
+                throw new PlatformNotSupportedException($"{TorchRuntimeOptions.Section}:{nameof(options.LibraryPath)} is for Linux. Leave it out here.");
+            }
 
             torch.InitializeDeviceType(DeviceType.CPU);
             torch.set_num_threads(options.Threads);
@@ -153,4 +157,11 @@ public sealed record TorchRuntimeOptions
     /// unless asked for. Linux x64 only; without effect on other processors.
     /// </summary>
     public bool MklAvx512OnAmd { get; init; }
+
+    /// <summary>
+    /// Folder with another libtorch, for example the <c>torch/lib</c> of an installed PyTorch (one with CUDA brings CUDA). It is
+    /// tested at each start, in a process of its own, and refused, with words, where it does not work with TorchSharp. Linux only.
+    /// Empty for the libtorch that comes along.
+    /// </summary>
+    public string? LibraryPath { get; init; }
 }

@@ -19,6 +19,9 @@ internal static class WeakSymbolVersion
     /// <summary>The version that older systems lack.</summary>
     public const string Name = "GLIBCXX_3.4.32";
 
+    /// <summary>The one symbol of that version.</summary>
+    public const string Symbol = "_ZSt21ios_base_library_initv";
+
     private const uint SectionVersionNeeds = 0x6ffffffe;
     private const ushort FlagWeak = 2;
 

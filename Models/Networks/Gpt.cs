@@ -58,13 +58,15 @@ internal sealed record GptBlock(Norm Ln1, Linear CAttn, Linear AttnProj, Norm Ln
     /// <param name="cache">Receives keys and values, and gives those before; null outside of a generation.</param>
     public Tensor Forward(Tensor x_NC, ModelConfig config, Pass pass, KeysAndValues? cache)
     {
+        // What the backward pass needs lives on in the graph, until the pass has gone by; the rest goes at once.
+        using var scope = NewDisposeScope();
         var width = x_NC.shape[1];
         var parts = CAttn.Forward(Ln1.Forward(x_NC)).split(width, 1);
         var y_BHTD = Attention.Of(Heads(parts[0]), Heads(parts[1]), Heads(parts[2]), config.Objective, pass, cache);
         var attention = AttnProj.Forward(y_BHTD.transpose(1, 2).reshape(-1, width));
         x_NC = x_NC + (pass.Dropout?.Apply(attention) ?? attention);
         var mlp = MlpProj.Forward(F.gelu(CFc.Forward(Ln2.Forward(x_NC)), TorchSharp.Modules.GELU.Approximate.tanh));
-        return x_NC + (pass.Dropout?.Apply(mlp) ?? mlp);
+        return (x_NC + (pass.Dropout?.Apply(mlp) ?? mlp)).MoveToOuterDisposeScope();
 
         Tensor Heads(Tensor part_NC) => part_NC.view(pass.Batch, -1, config.Heads, width / config.Heads).transpose(1, 2);
     }

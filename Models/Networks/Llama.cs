@@ -67,6 +67,8 @@ internal sealed record LlamaBlock(RmsNorm InputNorm, Linear Query, Linear Key, L
     /// <param name="cache">Receives keys and values, and gives those before; null outside of a generation.</param>
     public Tensor Forward(Tensor x_NC, ModelConfig config, RotaryPositions positions, Pass pass, KeysAndValues? cache)
     {
+        // What the backward pass needs lives on in the graph, until the pass has gone by; the rest goes at once.
+        using var scope = NewDisposeScope();
         var normed_NC = InputNorm.Forward(x_NC);
         var q_BHTD = positions.Rotate(Heads(Query, config.Heads), pass.Start);
         var k_BKTD = positions.Rotate(Heads(Key, config.KvHeads), pass.Start);
@@ -75,7 +77,7 @@ internal sealed record LlamaBlock(RmsNorm InputNorm, Linear Query, Linear Key, L
         x_NC = x_NC + (pass.Dropout?.Apply(attention) ?? attention);
         normed_NC = PostNorm.Forward(x_NC);
         var mlp = Down.Forward(F.silu(Gate.Forward(normed_NC)) * Up.Forward(normed_NC));
-        return x_NC + (pass.Dropout?.Apply(mlp) ?? mlp);
+        return (x_NC + (pass.Dropout?.Apply(mlp) ?? mlp)).MoveToOuterDisposeScope();
 
         Tensor Heads(Linear projection, int heads) => projection.Forward(normed_NC).view(pass.Batch, -1, heads, config.HeadWidth).transpose(1, 2);
     }

@@ -19,14 +19,14 @@ internal static class TokenLoss
     /// <param name="targets_M">int64.</param>
     /// <param name="scale">Factor of the gradient.</param>
     /// <param name="smoothing">Share of a target's probability that is spread evenly over all outputs.</param>
-    /// <returns>The sum of losses, in nats.</returns>
-    public static double Backward(Tensor logits_MV, Tensor targets_M, float scale, double smoothing)
+    /// <returns>The sum of losses, in nats: float64, on the device of the logits.</returns>
+    public static Tensor Backward(Tensor logits_MV, Tensor targets_M, float scale, double smoothing)
     {
         if (logits_MV.device.type != DeviceType.CPU || !logits_MV.is_contiguous() || logits_MV.numel() > int.MaxValue / sizeof(float))
         {
             var loss = F.cross_entropy(logits_MV, targets_M, reduction: nn.Reduction.Sum, label_smoothing: smoothing);
             (loss * scale).backward();
-            return loss.item<float>();
+            return loss.detach().to(float64);
         }
 
         var sum = 0.0;
@@ -40,7 +40,7 @@ internal static class TokenLoss
         }
 
         logits_MV.backward([values]);
-        return sum;
+        return tensor(sum, float64);
     }
 
     private static double Row(Span<float> row, int target, float scale, float smoothing)

@@ -34,8 +34,8 @@ internal sealed class TorchParameters : FlatParameters, IDisposable
 
         using var scope = torch.NewDisposeScope();
         using var noGrad = torch.no_grad();
-        _hostValues = torch.zeros(length, torch.float32).DetachFromDisposeScope();
-        _hostGradients = torch.zeros(length, torch.float32).DetachFromDisposeScope();
+        _hostValues = Host(length);
+        _hostGradients = Host(length);
         _values = _mirrored ? _hostValues.to(device).DetachFromDisposeScope() : _hostValues;
         _gradients = _mirrored ? _hostGradients.to(device).DetachFromDisposeScope() : _hostGradients;
         _valuesAddress = AddressOf(_hostValues);
@@ -43,7 +43,7 @@ internal sealed class TorchParameters : FlatParameters, IDisposable
         if (places.FrozenLength > 0)
         {
             _frozenLength = places.FrozenLength;
-            _hostFrozen = torch.zeros(_frozenLength, torch.float32).DetachFromDisposeScope();
+            _hostFrozen = Host(_frozenLength);
             _frozen = _mirrored ? _hostFrozen.to(device).DetachFromDisposeScope() : _hostFrozen;
             _frozenAddress = AddressOf(_hostFrozen);
         }
@@ -111,7 +111,8 @@ internal sealed class TorchParameters : FlatParameters, IDisposable
         }
     }
 
-    public override void ScaleGradients(float factor)
+    /// <summary>Multiplies all gradients, on the device.</summary>
+    public void ScaleGradients(float factor)
     {
         using var noGrad = torch.no_grad();
         _gradients.mul_(factor);
@@ -119,10 +120,20 @@ internal sealed class TorchParameters : FlatParameters, IDisposable
 
     public override void DownloadGradients()
     {
+        BeginDownload();
+        if (_mirrored)
+        {
+            torch.cuda.synchronize(_gradients.device);
+        }
+    }
+
+    /// <summary>The same without waiting: the next number that is read from the device waits for it.</summary>
+    public void BeginDownload()
+    {
         if (_mirrored)
         {
             using var noGrad = torch.no_grad();
-            _hostGradients.copy_(_gradients);
+            _hostGradients.copy_(_gradients, true);
         }
     }
 
@@ -131,7 +142,7 @@ internal sealed class TorchParameters : FlatParameters, IDisposable
         if (_mirrored)
         {
             using var noGrad = torch.no_grad();
-            _values.copy_(_hostValues);
+            _values.copy_(_hostValues, true);
         }
     }
 
@@ -166,6 +177,13 @@ internal sealed class TorchParameters : FlatParameters, IDisposable
             _values.Dispose();
             _gradients.Dispose();
         }
+    }
+
+    // Page-locked beside a device, which then copies by itself.
+    private torch.Tensor Host(long length)
+    {
+        var buffer = torch.zeros(length, torch.float32);
+        return (_mirrored ? buffer.pin_memory() : buffer).DetachFromDisposeScope();
     }
 
     // Through a view of 1 element: Tensor.bytes stops at 2 GB.

@@ -44,6 +44,53 @@ internal static class FixedPoint
         return done >= 0 && AddScalar(values[done..], sums[done..], overwrite, limit);
     }
 
+    /// <summary>
+    /// Rounds numbers as one <see cref="AddAndClear"/> and <see cref="ToSingle"/> would, in place and in one pass: a product with
+    /// 2^44 is exact in float64, and so is what comes back.
+    /// </summary>
+    /// <returns>False when a number is not finite or not below the limit; the numbers are useless then.</returns>
+    public static bool Round(Span<float> values, float limit)
+    {
+        var done = 0;
+        if (Vector512.IsHardwareAccelerated)
+        {
+            var inside = Vector512<float>.AllBitsSet;
+            ref var value = ref MemoryMarshal.GetReference(values);
+            var (limits, scale, inverse) = (Vector512.Create(limit), Vector512.Create(Scale), Vector512.Create(InverseScale));
+            for (; done + 16 <= values.Length; done += 16)
+            {
+                var x = Vector512.LoadUnsafe(ref value, (nuint)done);
+                inside &= Vector512.LessThan(Vector512.Abs(x), limits);
+                var (low, high) = Vector512.Widen(x);
+
+                // The addition turns -0 into 0.
+                low = (Vector512.Round(low * scale) * inverse) + Vector512<double>.Zero;
+                high = (Vector512.Round(high * scale) * inverse) + Vector512<double>.Zero;
+                Vector512.Narrow(low, high).StoreUnsafe(ref value, (nuint)done);
+            }
+
+            if (inside.AsInt32() != Vector512<int>.AllBitsSet)
+            {
+                return false;
+            }
+        }
+
+        return RoundScalar(values[done..], limit);
+    }
+
+    /// <summary>The scalar path, which the other equals bit for bit.</summary>
+    internal static bool RoundScalar(Span<float> values, float limit)
+    {
+        var inside = true;
+        foreach (ref var value in values)
+        {
+            inside &= MathF.Abs(value) < limit;
+            value = (float)((Math.Round(value * Scale, MidpointRounding.ToEven) * InverseScale) + 0.0);
+        }
+
+        return inside;
+    }
+
     /// <summary>The scalar path, which the others equal bit for bit.</summary>
     internal static bool AddScalar(Span<float> values, Span<long> sums, bool overwrite, float limit)
     {

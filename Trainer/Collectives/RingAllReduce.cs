@@ -98,15 +98,23 @@ internal sealed class RingAllReduce(IRingTransport transport, int chunkElements 
     public int ByteCount(in ChunkHeader header) => header.Count * (IsSum(header) ? sizeof(long) : sizeof(float));
 
     /// <inheritdoc/>
-    public void Read(in ChunkHeader header, int byteOffset, Span<byte> destination) =>
-        Bytes(header).Slice(byteOffset, destination.Length).CopyTo(destination);
+    public void Read(in ChunkHeader header, int byteOffset, Span<byte> destination)
+    {
+        if (IsSum(header))
+        {
+            MemoryMarshal.AsBytes(_buffer.Sums.Slice((int)header.Offset, header.Count)).Slice(byteOffset, destination.Length).CopyTo(destination);
+            return;
+        }
+
+        _buffer.ReadResults((header.Offset * sizeof(float)) + byteOffset, destination);
+    }
 
     /// <inheritdoc/>
     public void Accept(in ChunkHeader header, ReadOnlySequence<byte> bytes)
     {
         if (!IsSum(header))
         {
-            bytes.CopyTo(Bytes(header));
+            _buffer.WriteResults(header.Offset * sizeof(float), bytes);
             return;
         }
 
@@ -138,10 +146,6 @@ internal sealed class RingAllReduce(IRingTransport transport, int chunkElements 
             have = segment.Length % sizeof(long);
         }
     }
-
-    private Span<byte> Bytes(in ChunkHeader header) => IsSum(header)
-        ? MemoryMarshal.AsBytes(_buffer.Sums.Slice((int)header.Offset, header.Count))
-        : _buffer.ResultBytes.Slice((int)header.Offset * sizeof(float), header.Count * sizeof(float));
 
     /// <summary>How a buffer is cut: one segment a rank, each of as many chunks (the last ones shorter or empty).</summary>
     private sealed class Layout(int length, int size, int chunkElements)

@@ -35,9 +35,12 @@ internal sealed class Replica(int attempt, LanguageModel model, Optimizer optimi
     /// <summary>The buffers of <see cref="Optimizer.StateNames"/>, laid out like the parameters.</summary>
     public IReadOnlyList<float[]> OptimizerState { get; } = [.. optimizer.StateNames.Select(_ => new float[model.Parameters.Length])];
 
-    /// <summary>The step's exchange buffer, made once.</summary>
-    public ExchangeBuffer GradientBuffer(int slots) =>
-        _gradients?.Length == model.Parameters.Length + slots ? _gradients : _gradients = new ExchangeBuffer(model.Parameters.Length, slots);
+    /// <summary>The step's exchange buffer, made once. Its results lie where the model's gradients do, so these have to be set to 0 before a step.</summary>
+    /// <param name="slots">Number of slots.</param>
+    /// <param name="isOnlyAddend">See <see cref="ExchangeBuffer"/>.</param>
+    public ExchangeBuffer GradientBuffer(int slots, bool isOnlyAddend) =>
+        _gradients?.Length == model.Parameters.Length + slots && _gradients.IsOnlyAddend == isOnlyAddend ? _gradients
+        : _gradients = new ExchangeBuffer(model.Parameters.Length, slots, () => model.Parameters.Gradients, isOnlyAddend);
 
     /// <summary>Bytes of parameters and optimizer state.</summary>
     public long StateBytes => (1L + OptimizerState.Count) * model.Parameters.Length * sizeof(float);

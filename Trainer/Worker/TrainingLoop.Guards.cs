@@ -113,7 +113,7 @@ internal sealed partial class TrainingLoop
         {
             _settings = _settings with { MicroBatchSize = size };
             _data = _data.With(_settings);
-            _gradients = _replica.GradientBuffer(FirstLoss + _settings.MicroBatches);
+            _gradients = GradientBuffer();
         }
     }
 

@@ -28,6 +28,7 @@ internal sealed partial class TrainingLoop
         var step = State.Step + 1;
         var (begin, end) = _settings.MicroBatchesOf(_place.Rank, _place.Size);
         _gradients.Clear(gradients: begin == end);
+        _replica.Model.Parameters.ZeroGradients();
         try
         {
             ComputeGradients(step, begin, end);
@@ -37,7 +38,6 @@ internal sealed partial class TrainingLoop
             LogOutOfMemory(_logger, exception, step, State.Run, _settings.MicroBatchSize);
             _gradients.Clear(gradients: true);
             _gradients.AddCount(OutOfMemoryVotes, 1);
-            _replica.Model.Parameters.ZeroGradients();
         }
 
         AddVotes(_gradients, validate: true);
@@ -126,16 +126,11 @@ internal sealed partial class TrainingLoop
             _data.ReadMicroBatch(step + State.Guard.DataOffset, microBatch);
             _time.Lap(StepPhase.Data);
             var loss = _replica.Model.AccumulateGradients(
-                _data.Inputs, _data.Targets, _data.Rows, (float)(lossScale * (scaler?.Scale ?? 1)), Seeds.Derive(_settings.Seed, "dropout", step, microBatch));
-            if (scaler is not null)
-            {
-                parameters.ScaleGradients((float)(1 / scaler.Scale));
-            }
-
-            parameters.DownloadGradients();
+                _data.Inputs, _data.Targets, _data.Rows, (float)(lossScale * (scaler?.Scale ?? 1)), Seeds.Derive(_settings.Seed, "dropout", step, microBatch),
+                (float)(1 / (scaler?.Scale ?? 1)));
             var isFinite = float.IsFinite(loss);
             var fits = _gradients.Add(parameters.Gradients, microBatch == begin, limit);
-            if (!_onHost || !fits)
+            if (!_onHost && microBatch + 1 < end)
             {
                 parameters.ZeroGradients();
             }
@@ -149,6 +144,9 @@ internal sealed partial class TrainingLoop
             }
         }
     }
+
+    private ExchangeBuffer GradientBuffer() =>
+        _replica.GradientBuffer(FirstLoss + _settings.MicroBatches, isOnlyAddend: _place.Size == 1 && _settings.MicroBatches == 1);
 
     private long MemoryBytes()
     {

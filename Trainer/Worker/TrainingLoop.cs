@@ -69,8 +69,7 @@ internal sealed partial class TrainingLoop
         _writer = new CheckpointWriter(checkpoints, progress, metrics, trace, logger);
         _allReduce = place.Ring is null ? null : new RingAllReduce(place.Ring);
         _entry = new ExchangeBuffer(0, FirstOwn + (EntrySlots * place.Size));
-        _gradients = replica.GradientBuffer(FirstLoss + settings.MicroBatches);
-        replica.Model.Parameters.ZeroGradients();
+        _gradients = GradientBuffer();
         replica.Model.LabelSmoothing = settings.LabelSmoothing;
         if (settings.Patience > 0 && data.ValidationSequences == 0)
         {

@@ -47,10 +47,33 @@ public sealed class FixedPointTests
             values[position] = bad;
             Assert.False(FixedPoint.AddAndClear(values.ToArray(), new long[37], false, FixedPoint.AddendLimit));
             Assert.False(FixedPoint.AddScalar(values.ToArray(), new long[37], false, FixedPoint.AddendLimit));
+            Assert.False(FixedPoint.Round(values.ToArray(), FixedPoint.AddendLimit));
             var copy = values.ToArray();
             var sums = new long[37];
             var done = FixedPoint.Add256(copy, sums, false, FixedPoint.AddendLimit);
             Assert.True(done < 0 || !FixedPoint.AddScalar(copy.AsSpan(done), sums.AsSpan(done), false, FixedPoint.AddendLimit));
+        }
+    }
+
+    [Theory]
+    [InlineData(1)]
+    [InlineData(16)]
+    [InlineData(1003)]
+    public void RoundingInPlaceGivesTheBitsOfTheSumOfOneAddend(int length)
+    {
+        var random = new Random(length);
+        for (var round = 0; round < 50; round++)
+        {
+            var values = Values(random, length);
+            values[0] = round switch { 0 => -0f, 1 => float.Epsilon, 2 => -float.Epsilon, 3 => BitConverter.Int32BitsToSingle(-0x69000000), _ => values[0] };
+            var (sums, expected) = (new long[length], new float[length]);
+            Assert.True(FixedPoint.AddAndClear(values.ToArray(), sums, true, FixedPoint.AddendLimit));
+            FixedPoint.ToSingle(sums, expected);
+            var (fast, scalar) = (values.ToArray(), values.ToArray());
+            Assert.True(FixedPoint.Round(fast, FixedPoint.AddendLimit));
+            Assert.True(FixedPoint.RoundScalar(scalar, FixedPoint.AddendLimit));
+            Assert.Equal(expected.Select(BitConverter.SingleToInt32Bits), fast.Select(BitConverter.SingleToInt32Bits));
+            Assert.Equal(expected.Select(BitConverter.SingleToInt32Bits), scalar.Select(BitConverter.SingleToInt32Bits));
         }
     }
 

@@ -48,6 +48,19 @@ public sealed class TrainingLoopTests
         }
     }
 
+    // With two workers, one of which has nothing to compute, the gradient goes through integers and around the ring.
+    [Fact]
+    public async Task ALoneWorkerWithOneMicroBatchNeedsNoIntegersForTheSameBits()
+    {
+        var spec = TinyRun.Spec(s => s.Training.MicroBatchSize = s.Training.BatchSize);
+        using var one = new LoopHarness(spec, 1);
+        Assert.Equal([LoopOutcome.Finished], await one.RunAsync());
+        using var two = new LoopHarness(spec, 2);
+        Assert.All(await two.RunAsync(), outcome => Assert.Equal(LoopOutcome.Finished, outcome));
+        Assert.Equal(one.Sink.Curve, two.Sink.Curve);
+        Assert.All(two.Replicas, replica => Assert.True(SameState(one.Replicas[0], replica)));
+    }
+
     [Fact]
     public async Task ABrokenStepIsRepeatedWithTheSameResult()
     {
