@@ -151,6 +151,28 @@ public sealed class RecurrentNumericsTests
     }
 
     [Theory]
+    [InlineData("lstm")]
+    [InlineData("feed-forward")]
+    public void GenerationGoesPastTheLengthOfTrainingWithoutBeginningAgain(string architecture)
+    {
+        var config = Config(architecture) with { Window = architecture == "lstm" ? 0 : 3, EndOfTextId = 28 };
+        using var model = TestModels.Create(config, scale: 3);
+        var prompt = TestModels.RandomIds(2 * Time, 19, 28);
+        var greedy = Generation.GenerateGreedy(model, [prompt], 3 * Time)[0];
+        using var state = model.BeginGeneration(1);
+        var logits = new float[Vocabulary];
+        state.Append(prompt, logits);
+        foreach (var id in greedy)
+        {
+            Assert.Equal(Array.IndexOf(logits, logits.Max()), id);
+            state.Append([id], logits);
+        }
+
+        var sampled = Generation.Generate(model, prompt, 3 * Time, new SamplingOptions { Temperature = 0 }).ToArray();
+        Assert.Equal(greedy.TakeWhile(id => id != 28), sampled);
+    }
+
+    [Theory]
     [MemberData(nameof(Cells))]
     public void TheSameSeedDropsTheSame(string architecture)
     {
