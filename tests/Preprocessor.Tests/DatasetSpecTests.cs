@@ -109,6 +109,7 @@ public sealed class DatasetSpecTests : IAsyncLifetime
             Order = "source",
             MaxTokens = 0,
             OnInvalid = "fail",
+            Documents = "file",
         }, dataset.Spec);
     }
 
