@@ -76,6 +76,7 @@ internal static class TrainSpeedBench
         var mark = Stopwatch.GetTimestamp();
         var used = Environment.CpuUsage.TotalTime;
         double flops = 0;
+        long peak = 0;
         LoneTraining.Run(setUp.Spec(precision, microBatch), Vocabulary, replica =>
         {
             flops = replica.Model.FlopsPerToken(setUp.Context);
@@ -86,9 +87,10 @@ internal static class TrainSpeedBench
                 cpu.Add((usedNow - used).TotalMilliseconds);
             }
 
-            (mark, used) = (now, usedNow);
+            // Before the checkpoint at the end of training, which the peer does not write.
+            peak = replica.State.Step == setUp.Warmup + setUp.Steps ? PeakBytes() : 0;
+            (mark, used) = (Stopwatch.GetTimestamp(), Environment.CpuUsage.TotalTime);
         });
-        var peak = PeakBytes();
         Say("step_wall_ms", Spread.Of(wall).Median);
         Say("step_cpu_ms", Spread.Of(cpu).Median);
         Say("peak_bytes", peak);
