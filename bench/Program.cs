@@ -27,6 +27,8 @@ return args switch
     [TrainSpeedBench.LiveCommand, var precision] => TrainSpeedBench.RunLive(precision),
     ["recurrent-speed", .. var rest] => await RecurrentSpeedBench.RunAsync(Rounds(rest, 3)),
     [RecurrentSpeedBench.SelfCommand, .. var rest] => RecurrentSpeedBench.RunSelf(rest),
+    ["checkpoint", .. var rest] => await CheckpointBench.RunAsync(Rounds(rest, 3)),
+    [CheckpointBench.SelfCommand, var folder] => CheckpointBench.RunSelf(folder),
     ["multilingual"] => await MultilingualBench.RunAsync(),
     _ => Usage(),
 };
@@ -46,6 +48,7 @@ static int Usage()
           optimizer [ROUNDS]                a step of AdamW over 10.7 million parameters against PyTorch's (needs python3-torch); default 5
           text-memory [PART ...] [scale=S]  peak memory and throughput from files to shards: 100mb, 4gb, line, files; needs 20 GB of disk
           mr [folds=N] [--anew]             sentence polarity: pretrained and fine-tuned against from scratch, 10 folds (needs LLMPIPELINE_TEST_DATA)
+          checkpoint [ROUNDS]               what checkpoints cost a run of 10.7 million parameters; default 3
           multilingual                      tokens of 48 languages with a vocabulary of 32k, relative to English (needs LLMPIPELINE_TEST_DATA)
           recurrent-speed [ROUNDS]          training an LSTM on WikiText-2 words, beside PyTorch on one core; default 3 (needs LLMPIPELINE_TEST_DATA)
           quality [--full] [--anew]         published numbers reproduced, in one table; resumable, 100 minutes (needs LLMPIPELINE_TEST_DATA)

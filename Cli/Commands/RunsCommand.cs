@@ -11,12 +11,12 @@ internal static class RunsCommand
 {
     public static Command Create(GlobalOptions globals) => new CommandWithExamples(
         "runs",
-        "Lists, shows, watches, cancels and resumes runs.",
+        "Lists, shows, watches, reports on, cancels and resumes runs.",
         "llmpipe runs list",
         "llmpipe runs show my-run --spec > again.yaml",
         "llmpipe runs resume my-run --checkpoint runs/my-run/checkpoints/00000500")
     {
-        List(globals), Show(globals), Watching(globals), Cancel(globals), Resume(globals),
+        List(globals), Show(globals), Watching(globals), Report(globals), Cancel(globals), Resume(globals),
     };
 
     private static Command List(GlobalOptions globals)
@@ -96,6 +96,30 @@ internal static class RunsCommand
         {
             var found = await GetAsync(session, arguments.GetRequiredValue(run), cancellationToken);
             return await TrainCommand.FollowAsync(session, found.Name, cancellationToken);
+        });
+        return command;
+    }
+
+    private static Command Report(GlobalOptions globals)
+    {
+        var run = RunArgument();
+        var output = new Option<string>("--output", "-o") { Description = "Write report.md, report.json and the curves (SVG) into this folder. Default: print the Markdown; with --json the JSON.", HelpName = "FOLDER" };
+        var command = new Command("report", "Reports on a run: result, curves, samples, time, configuration.") { run, output };
+        globals.SetAction(command, async (arguments, session, cancellationToken) =>
+        {
+            var request = new GetRunReportRequest { Name = Session.NameOf("runs", arguments.GetRequiredValue(run)) };
+            var files = (await session.Runs.GetRunReportAsync(request, cancellationToken: cancellationToken)).Files;
+            if (arguments.GetValue(output) is { } folder)
+            {
+                ReportOutput.WriteFolder(session, folder, files.Select(f => (f.Path, f.Text)));
+            }
+            else
+            {
+                var shown = files.First(f => f.Path == (session.Json ? "report.json" : "report.md")).Text;
+                session.Environment.Out.Write(session.Json ? shown : TerminalText.Safe(shown));
+            }
+
+            return ExitCodes.Succeeded;
         });
         return command;
     }

@@ -2,6 +2,7 @@ using LlmPipeline.Datasets.V1;
 using LlmPipeline.Evaluations.V1;
 using LlmPipeline.ServiceDefaults;
 using LlmPipeline.Storage;
+using LlmPipeline.Trainer.Coordinator.Reports;
 using Microsoft.Extensions.DependencyInjection.Extensions;
 using Microsoft.Extensions.Diagnostics.HealthChecks;
 using Microsoft.Extensions.Options;
@@ -30,6 +31,7 @@ internal static class CoordinatorExtensions
         services.AddSingleton<TrainingStage>();
         services.AddSingleton<EvaluatingStage>();
         services.AddSingleton<PublishingStage>();
+        services.AddSingleton<RunReports>();
         services.AddSingleton<RunStages>();
         services.AddActivatedSingleton<CoordinatorMetrics>();
         services.AddHostedService<RunEngine>();

@@ -69,7 +69,7 @@ internal sealed class EpochWorker(string id, long joinedAt)
     /// <summary>Steps done in the state it holds of a run; -1 when it holds none.</summary>
     public long StepOf(TrainingJob job) => State is { } state && state.Run == job.Run && state.Attempt == job.Attempt ? state.Step : -1;
 
-    public RunWorker ToRecord(int rank) => new() { WorkerId = id, Device = Device, Rank = rank };
+    public RunWorker ToRecord(int rank) => new() { WorkerId = id, Device = Device, Rank = rank, Fingerprint = Fingerprint };
 
     private static TaskCompletionSource New() => new(TaskCreationOptions.RunContinuationsAsynchronously);
 }

@@ -1,11 +1,12 @@
 using Grpc.Core;
 using LlmPipeline.Runs.V1;
 using LlmPipeline.ServiceDefaults;
+using LlmPipeline.Trainer.Coordinator.Reports;
 
 namespace LlmPipeline.Trainer.Coordinator;
 
 /// <summary>The calls on runs.</summary>
-internal sealed class RunGrpcService(RunCatalog runs, StepMetricsCatalog metrics) : RunService.RunServiceBase
+internal sealed class RunGrpcService(RunCatalog runs, StepMetricsCatalog metrics, RunReports reports) : RunService.RunServiceBase
 {
     private const int DefaultSteps = 1000;
     private const int MaxSteps = 10_000;
@@ -47,6 +48,9 @@ internal sealed class RunGrpcService(RunCatalog runs, StepMetricsCatalog metrics
         var log = await metrics.GetAsync(run.Name, context.CancellationToken);
         return new ListStepMetricsResponse { Metrics = { log.After(request.AfterStep, request.PageSize == 0 ? DefaultSteps : Math.Min(request.PageSize, MaxSteps)) } };
     }
+
+    public override async Task<GetRunReportResponse> GetRunReport(GetRunReportRequest request, ServerCallContext context) =>
+        new() { Files = { await reports.MakeAsync(runs.Find(request.Name).Run, context.CancellationToken) } };
 
     public override async Task<CancelRunResponse> CancelRun(CancelRunRequest request, ServerCallContext context) =>
         new() { Run = await runs.CancelAsync(request.Name, context.CancellationToken) };

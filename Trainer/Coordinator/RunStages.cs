@@ -1,6 +1,7 @@
 using LlmPipeline.Runs.V1;
 using LlmPipeline.ServiceDefaults;
 using LlmPipeline.Storage;
+using LlmPipeline.Trainer.Coordinator.Reports;
 using Microsoft.Extensions.Options;
 using State = LlmPipeline.Runs.V1.Run.Types.State;
 
@@ -12,7 +13,7 @@ namespace LlmPipeline.Trainer.Coordinator;
 /// </summary>
 internal sealed partial class RunStages(
     RunCatalog runs, PreparingStage preparing, TrainingStage training, EvaluatingStage evaluating, PublishingStage publishing,
-    StepMetricsCatalog metrics, IBlobStore store, IOptions<CoordinatorOptions> options, TimeProvider time, IConfiguration configuration, ILogger<RunStages> logger)
+    StepMetricsCatalog metrics, RunReports reports, IBlobStore store, IOptions<CoordinatorOptions> options, TimeProvider time, IConfiguration configuration, ILogger<RunStages> logger)
 {
     private static readonly TimeSpan StorageRetry = TimeSpan.FromSeconds(2);
     private static readonly TimeSpan StoragePatience = TimeSpan.FromMinutes(5);
@@ -44,6 +45,8 @@ internal sealed partial class RunStages(
                     await Task.Delay(StorageRetry, time, stopping);
                 }
             }
+
+            await reports.WriteAsync(Current(id), stopping);
         }
         finally
         {

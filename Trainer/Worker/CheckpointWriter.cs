@@ -15,11 +15,12 @@ internal sealed partial class CheckpointWriter(
     /// <summary>Begins to write the replica's present state; waits for the one before.</summary>
     /// <param name="replica">What to write.</param>
     /// <param name="keep">Newest checkpoints that are kept.</param>
-    public void Begin(Replica replica, int keep)
+    /// <param name="copy">The replica steps on meanwhile.</param>
+    public void Begin(Replica replica, int keep, bool copy)
     {
         Finish(replica);
         var state = replica.State.Checkpointed();
-        var snapshot = replica.TakeSnapshot(state);
+        var snapshot = copy ? replica.TakeSnapshot(state) : replica.Present(state);
         var activity = trace.Start("checkpoint");
         _written = state;
         _writing = Task.Run(() => Write(snapshot, keep, activity));

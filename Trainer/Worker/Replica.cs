@@ -123,6 +123,10 @@ internal sealed class Replica(int attempt, LanguageModel model, Optimizer optimi
         }
     }
 
+    /// <summary>Everything that a checkpoint holds, where it is; good until the next step.</summary>
+    /// <param name="state">The position that goes with it.</param>
+    public ReplicaSnapshot Present(TrainerState state) => new(model, state, null, [.. optimizer.StateNames.Zip(OptimizerState)]);
+
     /// <summary>Copies everything that a checkpoint holds, into memory that the next snapshot uses again.</summary>
     /// <param name="state">The position that goes with it.</param>
     public ReplicaSnapshot TakeSnapshot(TrainerState state)

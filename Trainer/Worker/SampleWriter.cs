@@ -29,9 +29,10 @@ internal static class SampleWriter
         {
             return tokenizer.Decode([.. Generation.Generate(model, tokenizer.Encode(prompt), spec.Training.SampleTokens, options)]);
         }
-        catch (ArithmeticException exception)
+        catch (Exception exception) when (exception is ArithmeticException or ArgumentException)
         {
-            return exception.Message;
+            // Broken weights, or an id that the tokenizer does not know: nothing that training should end for.
+            return $"(no text: {exception.Message})";
         }
     }
 }

@@ -19,7 +19,7 @@ internal sealed partial class TrainingLoop
     /// </summary>
     private void Checkpoint(bool last)
     {
-        _writer.Begin(_replica, _settings.KeepCheckpoints);
+        _writer.Begin(_replica, _settings.KeepCheckpoints, copy: !last);
         for (var attempt = 1; last && _writer.Finish(_replica) is { } error && !_control.Exiting; attempt++)
         {
             if (attempt == LastAttempts || error is not (IOException or UnauthorizedAccessException or Azure.RequestFailedException))
@@ -29,7 +29,7 @@ internal sealed partial class TrainingLoop
             }
 
             Thread.Sleep(LastRetry);
-            _writer.Begin(_replica, _settings.KeepCheckpoints);
+            _writer.Begin(_replica, _settings.KeepCheckpoints, copy: !last);
         }
 
         _time.Lap(StepPhase.Checkpoint);

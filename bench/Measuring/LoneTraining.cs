@@ -12,7 +12,7 @@ using TorchSharp;
 
 namespace LlmPipeline.Bench.Measuring;
 
-/// <summary>The trainer's own loop in one process, by itself, without validation, without checkpoints.</summary>
+/// <summary>The trainer's own loop in one process, by itself, without validation.</summary>
 internal static class LoneTraining
 {
     /// <summary>Takes a spec's steps.</summary>
@@ -20,10 +20,17 @@ internal static class LoneTraining
     /// <param name="vocabulary">Number of ids.</param>
     /// <param name="stepDone">Called after each step.</param>
     /// <param name="ids">The text; null: random ids.</param>
-    public static void Run(RunSpec spec, int vocabulary, Action<Replica> stepDone, int[]? ids = null)
+    /// <param name="checkpoints">Where checkpoints go, at the spec's interval; null writes none.</param>
+    /// <returns>The numbers of the steps.</returns>
+    public static IReadOnlyList<StepMetrics> Run(RunSpec spec, int vocabulary, Action<Replica> stepDone, int[]? ids = null, ICheckpointStore? checkpoints = null)
     {
         spec.DatasetName = "datasets/random";
-        spec.Training.ValidationInterval = spec.Training.CheckpointInterval = spec.Training.Steps + 1;
+        spec.Training.ValidationInterval = spec.Training.Steps + 1;
+        if (checkpoints is null)
+        {
+            spec.Training.CheckpointInterval = spec.Training.Steps + 1;
+        }
+
         spec = RunSpecResolver.Resolve(spec, "train-speed");
         var settings = TrainingSettings.From(spec);
         var model = LanguageModel.Create(TrainingSettings.ModelOf(spec, vocabulary, 0), spec.Seed, torch.CPU);
@@ -33,12 +40,13 @@ internal static class LoneTraining
         var outside = new Outside();
         var loop = new TrainingLoop(
             replica, settings, new TrainingData(new Ids(ids ?? RandomIds(1_000_000, vocabulary)), null, settings), new RingPlace(null, 0, 1), true,
-            (_, _) => throw new InvalidOperationException("There is no other worker."), outside, outside, outside,
+            (_, _) => throw new InvalidOperationException("There is no other worker."), outside, outside, checkpoints ?? outside,
             new TrainerMetrics(services.GetRequiredService<IMeterFactory>()), trace, NullLogger.Instance)
         {
             StepDone = () => stepDone(replica),
         };
         loop.Run();
+        return [.. outside.Steps.Values];
     }
 
     private static int[] RandomIds(int count, int vocabulary)
@@ -69,7 +77,15 @@ internal static class LoneTraining
 
         public bool GiveUp(TimeSpan waited) => false;
 
-        public void Step(StepMetrics metrics, double trainSeconds)
+        public SortedDictionary<long, StepMetrics> Steps { get; } = [];
+
+        public void Step(StepMetrics metrics, double trainSeconds) => Steps[metrics.Step] = metrics;
+
+        public void Rollback(long step)
+        {
+        }
+
+        public void Event(string kind, string message)
         {
         }
 

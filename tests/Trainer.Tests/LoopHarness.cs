@@ -36,6 +36,9 @@ internal sealed class LoopHarness : IDisposable
 
     public ICheckpointStore Checkpoints { get; set; } = new CountingStore();
 
+    /// <summary>Changes what a rank trains on.</summary>
+    public Func<int, ITrainingData, ITrainingData> Wrap { get; set; } = (_, data) => data;
+
     /// <summary>Called by rank 0's thread after each step.</summary>
     public Action<long>? AfterStep { get; set; }
 
@@ -66,10 +69,11 @@ internal sealed class LoopHarness : IDisposable
             var dataset = TinyRun.Dataset();
             using var trace = new TrainingTrace("runs/tiny");
             var loop = new TrainingLoop(
-                Replicas[rank], settings, Data(dataset, settings), new RingPlace(ring, rank, size), true,
+                Replicas[rank], settings, Wrap(rank, Data(dataset, settings)), new RingPlace(ring, rank, size), true,
                 (source, step) => Copy(Replicas[source], Replicas[rank], step),
                 Controls[rank], Sink, Checkpoints, new TrainerMetrics(_services.GetRequiredService<IMeterFactory>()), trace, NullLogger.Instance)
             {
+                Begin = () => Begin(Replicas[rank]),
                 StepDone = rank == 0 ? () => AfterStep?.Invoke(Replicas[0].State.Step) : null,
             };
             return loop.Run();
@@ -84,6 +88,13 @@ internal sealed class LoopHarness : IDisposable
     private ITrainingData Data(TrainingDataset dataset, TrainingSettings settings) => _labelled
         ? new LabelledData(TinyRun.LabelledDocuments(60, 1), TinyRun.LabelledDocuments(20, 2), TinyRun.Vocabulary, 0, settings)
         : new TrainingData(dataset.Train, dataset.Validation, settings, Masking.Of(Replicas[0].Model.Config));
+
+    private TrainerState Begin(Replica replica)
+    {
+        using var fresh = TinyRun.NewReplica(Spec, labelled: _labelled);
+        replica.Begin(fresh.Model.Parameters.Values);
+        return fresh.State;
+    }
 
     private static TrainerState Copy(Replica from, Replica to, long step)
     {
@@ -142,7 +153,11 @@ internal sealed class LoopHarness : IDisposable
 
         /// <summary>Everything of the curve that has to be the same, whoever computed it.</summary>
         public (long Step, double Loss, double Norm, double Rate, double Validation)[] Curve =>
-            [.. Steps.Values.OrderBy(s => s.Step).Select(s => (s.Step, s.TrainLoss, s.GradientNorm, s.LearningRate, s.HasValidationLoss ? s.ValidationLoss : -1))];
+            [.. Steps.Values.OrderBy(s => s.Step).Select(Comparable)];
+
+        /// <summary>What of a step has to be the same.</summary>
+        public static (long Step, double Loss, double Norm, double Rate, double Validation) Comparable(StepMetrics s) =>
+            (s.Step, s.TrainLoss, s.GradientNorm, s.LearningRate, s.HasValidationLoss ? s.ValidationLoss : -1);
     }
 
     private sealed class CountingStore : ICheckpointStore

@@ -1,0 +1,176 @@
+using LlmPipeline.Fakes;
+using LlmPipeline.Runs.V1;
+using LlmPipeline.Storage;
+using LlmPipeline.Trainer.Worker;
+
+namespace LlmPipeline.Trainer.Tests;
+
+public sealed class GuardTests
+{
+    private const long Bad = 38;
+
+    [Theory]
+    [InlineData(1)]
+    [InlineData(3)]
+    public async Task AStepOnBadDataIsSkippedByAllAndTheRestGoesOn(int size)
+    {
+        using var clean = new LoopHarness(Spec("skip"), 1);
+        await clean.RunAsync();
+        using var harness = Harness(Spec("skip"), size);
+        Assert.All(await harness.RunAsync(), outcome => Assert.Equal(LoopOutcome.Finished, outcome));
+        var skipped = Assert.Single(harness.Sink.Steps.Values, s => s.Anomaly.Length > 0);
+        Assert.Equal((Bad, "LOSS_SPIKE"), (skipped.Step, skipped.Anomaly));
+        Assert.Contains($"Step {Bad}", Assert.Single(harness.Sink.Events, e => e.Kind == "STEP_SKIPPED").Message);
+        Assert.Equal(clean.Sink.Curve.Take((int)Bad - 1), harness.Sink.Curve.Take((int)Bad - 1));
+        Assert.Equal(1, harness.Replicas[0].State.Guard.SkippedSteps);
+        using var one = Harness(Spec("skip"), 1);
+        await one.RunAsync();
+        Assert.Equal(one.Sink.Curve, harness.Sink.Curve);
+        Assert.All(harness.Replicas, replica => Assert.True(TrainingLoopTests.SameState(one.Replicas[0], replica)));
+    }
+
+    [Theory]
+    [InlineData(1)]
+    [InlineData(3)]
+    public async Task TrainingGoesBackToTheCheckpointAndPassesTheDataOver(int size)
+    {
+        using var folder = new TemporaryFolder();
+        using var harness = Harness(Spec("rollback"), size, Store(folder, "many"));
+        Assert.All(await harness.RunAsync(), outcome => Assert.Equal(LoopOutcome.Finished, outcome));
+        Assert.Equal([35L], harness.Sink.Rollbacks);
+        var guard = harness.Replicas[0].State.Guard;
+        Assert.Equal((1, Bad - 35, 0L), (guard.Rollbacks, guard.DataOffset, guard.SkippedSteps));
+        Assert.Contains("step 35", Assert.Single(harness.Sink.Events, e => e.Kind == "ROLLED_BACK").Message);
+        Assert.Equal(Enumerable.Range(1, 45).Select(s => (long)s), harness.Sink.Steps.Keys.Order());
+        using var one = Harness(Spec("rollback"), 1, Store(folder, "one"));
+        await one.RunAsync();
+        Assert.Equal(one.Sink.Curve, harness.Sink.Curve);
+        Assert.All(harness.Replicas, replica => Assert.True(TrainingLoopTests.SameState(one.Replicas[0], replica)));
+    }
+
+    [Fact]
+    public async Task BrokenWeightsAreReplacedByThoseOfTheCheckpoint()
+    {
+        using var folder = new TemporaryFolder();
+        using var harness = new LoopHarness(Spec("rollback"), 2) { Checkpoints = Store(folder, "two") };
+        var isBroken = false;
+        harness.AfterStep = step =>
+        {
+            if (step == 12 && !isBroken)
+            {
+                isBroken = true;
+                harness.Replicas[0].Model.Parameters.Values[..100].Fill(float.NaN);
+            }
+        };
+        Assert.All(await harness.RunAsync(), outcome => Assert.Equal(LoopOutcome.Finished, outcome));
+        Assert.Equal([10L], harness.Sink.Rollbacks);
+        Assert.Contains("LOSS_NOT_FINITE", Assert.Single(harness.Sink.Events).Message);
+        Assert.False(harness.Replicas[0].Model.Parameters.Values.ContainsAny(float.NaN, float.PositiveInfinity));
+        Assert.True(TrainingLoopTests.SameState(harness.Replicas[0], harness.Replicas[1]));
+    }
+
+    [Fact]
+    public async Task WithoutACheckpointTrainingBeginsAgain()
+    {
+        using var harness = new LoopHarness(Spec("rollback"), 1);
+        var isBroken = false;
+        harness.AfterStep = step =>
+        {
+            if (step == 3 && !isBroken)
+            {
+                isBroken = true;
+                harness.Replicas[0].Model.Parameters.Values[..100].Fill(float.NaN);
+            }
+        };
+        Assert.All(await harness.RunAsync(), outcome => Assert.Equal(LoopOutcome.Finished, outcome));
+        Assert.Equal([0L], harness.Sink.Rollbacks);
+        Assert.Equal(4, harness.Replicas[0].State.Guard.DataOffset);
+        Assert.Equal(45, harness.Sink.Steps.Count);
+    }
+
+    [Fact]
+    public async Task ThePolicyToStopNamesTheStepAndTheCause()
+    {
+        using var harness = Harness(Spec("stop"), 2);
+        Assert.All(await harness.RunAsync(), outcome =>
+        {
+            var fatal = Assert.IsType<FatalTrainingException>(outcome);
+            Assert.Equal("LOSS_SPIKE", fatal.Reason);
+            Assert.StartsWith($"Step {Bad}, the loss is ", fatal.Message);
+            Assert.Contains("training.spike_deviation", fatal.Message);
+        });
+    }
+
+    [Fact]
+    public async Task TooManyAnomaliesStopTheRun()
+    {
+        var spec = Spec("skip");
+        spec.Training.MaxAnomalies = 2;
+        using var harness = new LoopHarness(spec, 1) { Wrap = (_, data) => new FaultyData(data) { IsWrong = step => step is 36 or 38 or 40 or 42 } };
+        var fatal = Assert.IsType<FatalTrainingException>((await harness.RunAsync())[0]);
+        Assert.StartsWith("Step 40", fatal.Message);
+        Assert.Contains("training.max_anomalies", fatal.Message);
+    }
+
+    [Theory]
+    [InlineData(1)]
+    [InlineData(3)]
+    public async Task AMicroBatchThatDoesNotFitIsHalvedOnAllWorkers(int size)
+    {
+        // Only the last worker lacks memory, and for more than two sequences at once.
+        using var harness = new LoopHarness(TinyRun.Spec(s => (s.Training.BatchSize, s.Training.MicroBatchSize) = (12, 4)), size)
+        {
+            Wrap = (rank, data) => rank == size - 1 ? new FaultyData(data) { MostRows = 2 } : data,
+        };
+        Assert.All(await harness.RunAsync(), outcome => Assert.Equal(LoopOutcome.Finished, outcome));
+        using var reference = new LoopHarness(TinyRun.Spec(s => (s.Training.BatchSize, s.Training.MicroBatchSize) = (12, 2)), 1);
+        await reference.RunAsync();
+        Assert.Equal(reference.Sink.Curve, harness.Sink.Curve);
+        Assert.All(harness.Replicas, replica => Assert.Equal(2, replica.State.MicroBatchSize));
+        Assert.All(harness.Sink.Steps.Values, step => Assert.Equal(2, step.MicroBatchSize));
+        Assert.Contains("4 sequences", Assert.Single(harness.Sink.Events, e => e.Kind == "MICRO_BATCH_REDUCED").Message);
+    }
+
+    [Fact]
+    public async Task MemoryThatDoesNotSufficeForOneSequenceEndsTheRun()
+    {
+        using var harness = new LoopHarness(TinyRun.Spec(), 1) { Wrap = (_, data) => new FaultyData(data) { MostRows = 0 } };
+        Assert.True(OutOfMemory.Is(Assert.IsType<InvalidOperationException>((await harness.RunAsync())[0])));
+    }
+
+    [Fact]
+    public void TheJudgeIsNotMovedByWhatItJudged()
+    {
+        var options = new GuardOptions();
+        var state = new GuardState();
+        for (var step = 0; step < GuardState.HistoryLength * 2; step++)
+        {
+            Assert.Null(state.Judge(options, 3 + (0.01 * (step % 7)), 1 + (0.1 * (step % 3))));
+            state = state.Accept(3 + (0.01 * (step % 7)), 1 + (0.1 * (step % 3)));
+        }
+
+        Assert.Equal(GuardState.HistoryLength, state.Losses.Count);
+        Assert.Null(state.Judge(options, 4.9, 50));
+        Assert.Equal("LOSS_SPIKE", state.Judge(options, 5.2, 1)!.Reason);
+        Assert.Equal("LOSS_SPIKE", state.Judge(options, double.PositiveInfinity, 1)!.Reason);
+        Assert.Null(state.Judge(options with { SpikeDeviation = 0 }, 50, 1));
+        Assert.Equal("GRADIENT_EXPLODED", state.Judge(options, 3, 2000)!.Reason);
+        Assert.Null(state.Judge(options with { MaxNormFactor = 0 }, 3, 2000));
+        Assert.Null(new GuardState().Judge(options, 1000, 1e9));
+    }
+
+    private static RunSpec Spec(string policy) => TinyRun.Spec(s =>
+    {
+        (s.Training.Steps, s.Training.CheckpointInterval, s.Training.ValidationInterval) = (45, 5, 20);
+        (s.Training.OnAnomaly, s.Training.SpikeDeviation) = (policy, 2);
+    });
+
+    private static CheckpointStore Store(TemporaryFolder folder, string name) => new(new FolderBlobStore(Path.Combine(folder.Path, name)), "{}");
+
+    private static LoopHarness Harness(RunSpec spec, int size, ICheckpointStore? store = null)
+    {
+        var harness = new LoopHarness(spec, size) { Wrap = (_, data) => new FaultyData(data) { IsWrong = step => step == Bad } };
+        harness.Checkpoints = store ?? harness.Checkpoints;
+        return harness;
+    }
+}
