@@ -89,14 +89,6 @@ internal static class LoneTraining
         {
         }
 
-        public void Rollback(long step)
-        {
-        }
-
-        public void Event(string kind, string message)
-        {
-        }
-
         public void Share(double fraction)
         {
         }
