@@ -40,10 +40,11 @@ internal static class CheckpointBench
         var wall = Ratio("wall_seconds");
         var cpu = Ratio("cpu_seconds");
         var last = string.Create(CultureInfo.InvariantCulture, $"checkpoint: {wall.Median:F2} % (goal {GoalPercent} %)");
+        var machine = await Machine.DescribeAsync("dotnet run -c Release --project bench -- checkpoint");
         await Machine.PublishAsync("checkpoint", string.Create(CultureInfo.InvariantCulture, $"""
             # What checkpoints cost a run
 
-            {await Machine.DescribeAsync("dotnet run -c Release --project bench -- checkpoint")}
+            {machine}
 
             The trainer's loop in one process, {Said(with, "parameters").Median:N0} parameters (fp32, AdamW), {Steps} steps of 128 tokens, with a checkpoint every {Interval} steps (the default) and at the end, and without; {rounds} processes a side in turn. A checkpoint is {Said(with, "checkpoint_bytes").Median / 1e6:F0} MB in a folder: weights, both moments, position, manifest with SHA-256. Steps are short here; with larger batches the share is smaller.
 

@@ -181,7 +181,7 @@ internal sealed class MrTraining : IDisposable
             if (Values is null || LastLoss < _bestLoss)
             {
                 _bestLoss = LastLoss;
-                Values = [.. snapshot.Values];
+                Values = snapshot.Values is { } copy ? [.. copy] : snapshot.Model.Parameters.Values.ToArray();
             }
 
             return ResourceName.Checkpoint("runs/bench", snapshot.State.Step);
