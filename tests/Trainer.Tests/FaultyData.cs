@@ -30,6 +30,8 @@ internal sealed class FaultyData(ITrainingData data) : ITrainingData
 
     public long ValidationTokens => data.ValidationTokens;
 
+    public long TokensOfStep(long step) => data.TokensOfStep(step);
+
     public void ReadMicroBatch(long step, int microBatch)
     {
         Reading(step, microBatch);
