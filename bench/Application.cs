@@ -50,6 +50,9 @@ internal sealed partial class Application : IAsyncDisposable
         return application;
     }
 
+    /// <summary>It has ended, by itself or stopped.</summary>
+    public bool HasExited => _process.HasExited;
+
     /// <summary>All output so far.</summary>
     public IReadOnlyList<string> Lines => [.. _lines];
 

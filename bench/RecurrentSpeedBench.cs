@@ -14,6 +14,7 @@ namespace LlmPipeline.Bench;
 /// </summary>
 internal static class RecurrentSpeedBench
 {
+    private static readonly string[] Parts = ["train", "valid", "test"];
     public const string SelfCommand = "recurrent-speed-self";
 
     private const int Layers = 2, Width = 200, Batch = 20, Time = 35, Steps = 20, Warmup = 5;
@@ -110,7 +111,7 @@ internal static class RecurrentSpeedBench
     private static (int[] Ids, int Vocabulary) WordIds(string folder)
     {
         var words = new Dictionary<string, int>(StringComparer.Ordinal);
-        var parts = new[] { "train", "valid", "test" }.Select(part => File.ReadLines(Path.Combine(folder, part + ".txt"))
+        var parts = Parts.Select(part => File.ReadLines(Path.Combine(folder, part + ".txt"))
             .SelectMany(line => line.Split(' ', StringSplitOptions.RemoveEmptyEntries).Append("<eos>"))
             .Select(word => words.TryGetValue(word, out var id) ? id : words[word] = words.Count).ToArray()).ToArray();
         return (parts[0], words.Count);

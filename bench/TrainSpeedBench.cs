@@ -4,7 +4,6 @@ using System.Text;
 using LlmPipeline.Bench.Measuring;
 using LlmPipeline.Models;
 using LlmPipeline.Runs.V1;
-using LlmPipeline.Trainer.Worker;
 using TorchSharp;
 
 namespace LlmPipeline.Bench;

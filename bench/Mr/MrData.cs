@@ -26,10 +26,11 @@ internal sealed record Sentence(string Text, int Label, ulong Hash)
 internal static class MrData
 {
     public static readonly string[] Labels = ["negative", "positive"];
+    private static readonly string[] Endings = ["neg", "pos"];
 
     public static List<Sentence> Read(string data) =>
     [
-        .. new[] { "neg", "pos" }.SelectMany((ending, label) => File.ReadLines(Path.Combine(data, "mr-sentence-polarity", $"rt-polarity.{ending}"))
+        .. Endings.SelectMany((ending, label) => File.ReadLines(Path.Combine(data, "mr-sentence-polarity", $"rt-polarity.{ending}"))
             .Select(l => l.Trim()).Where(l => l.Length > 0)
             .Select(l => new Sentence(l, label, BinaryPrimitives.ReadUInt64LittleEndian(SHA256.HashData(Encoding.UTF8.GetBytes(l)))))),
     ];

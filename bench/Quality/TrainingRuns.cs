@@ -61,11 +61,12 @@ internal sealed class TrainingRuns(string folder, int workers, string bench = "q
 
     public async ValueTask DisposeAsync()
     {
-        if (_application is not null)
+        if (_application is { HasExited: false })
         {
             await _application.StopAsync();
-            await _application.DisposeAsync();
         }
+
+        await (_application?.DisposeAsync() ?? ValueTask.CompletedTask);
     }
 
     private async Task StartAsync()

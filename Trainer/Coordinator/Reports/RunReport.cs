@@ -1,10 +1,8 @@
-using System.Globalization;
 using System.Reflection;
 using System.Runtime.InteropServices;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using Google.Protobuf;
-using LlmPipeline.Evaluations.V1;
 using LlmPipeline.Runs.V1;
 
 namespace LlmPipeline.Trainer.Coordinator.Reports;
