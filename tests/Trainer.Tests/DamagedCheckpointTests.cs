@@ -1,4 +1,3 @@
-using System.Runtime.InteropServices;
 using LlmPipeline.Fakes;
 using LlmPipeline.Storage;
 using LlmPipeline.Trainer.Coordinator;
