@@ -79,7 +79,7 @@ public sealed class NgramTokenModelTests : IDisposable
     [InlineData("eos_token_id", "1", "eos_token_id is 1 there, and 28 here")]
     [InlineData("k", "-1", "k is -1")]
     [InlineData("ngram_count", "null", "ngram_count is missing")]
-    [InlineData("model_type", "\"lstm\"", "model_type is 'lstm'")]
+    [InlineData("model_type", "\"bert\"", "model_type is 'bert'")]
     public async Task AConfigurationThatDoesNotFitIsRefusedByKey(string key, string value, string expected)
     {
         using var model = Create(NgramSmoothing.KneserNey);

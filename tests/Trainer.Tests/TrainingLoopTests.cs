@@ -92,10 +92,11 @@ public sealed class TrainingLoopTests
         using var reference = new LoopHarness(TinyRun.Spec(), 1);
         await reference.RunAsync();
         var apart = 0;
-        for (var chunk = 2; chunk < 44; chunk++)
+        // Whether they are depends on threads, too.
+        for (var attempt = 0; attempt < 42 || (apart == 0 && attempt < 420); attempt++)
         {
             using var broken = new LoopHarness(TinyRun.Spec(), 3);
-            broken.Rings[0].BreakAtChunk = chunk;
+            broken.Rings[0].BreakAtChunk = 2 + (attempt % 42);
             Assert.All(await broken.RunAsync(), outcome => Assert.IsType<RingBrokenException>(outcome));
             apart += broken.Replicas[1].State.Step != broken.Replicas[2].State.Step ? 1 : 0;
 
