@@ -31,6 +31,38 @@ public sealed class GenerationTests
         }
     }
 
+    [Theory]
+    [InlineData("gpt2")]
+    [InlineData("llama")]
+    [InlineData("rnn")]
+    [InlineData("lstm")]
+    [InlineData("gru")]
+    [InlineData("feed-forward")]
+    public void ReadingAndWritingChangeNoParameter(string architecture)
+    {
+        using var model = TestModels.Create(architecture switch
+        {
+            "gpt2" => TestModels.Tiny,
+            "llama" => TestModels.TinyLlama,
+            _ => new ModelConfig { Architecture = architecture, VocabularySize = 29, Layers = 2, Width = 16, Context = 12, EndOfTextId = 28, Tied = false, Window = architecture == "feed-forward" ? 3 : 0 },
+        });
+        var before = model.Parameters.Values.ToArray();
+        foreach (var batch in (int[])[1, 2])
+        {
+            using var state = model.BeginGeneration(batch);
+            var logits = new float[batch * 29];
+            foreach (var length in (int[])[1, 1, 4])
+            {
+                state.Append(TestModels.RandomIds(batch * length, length), logits);
+            }
+
+            model.Evaluate(TestModels.RandomIds(batch, 3), TestModels.RandomIds(batch, 4), batch);
+            model.Evaluate(TestModels.RandomIds(12 * batch, 5), TestModels.RandomIds(12 * batch, 6), batch);
+        }
+
+        Assert.Equal(before, model.Parameters.Values.ToArray());
+    }
+
     [Fact]
     public void AppendRefusesWhatDoesNotFit()
     {
