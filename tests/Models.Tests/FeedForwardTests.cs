@@ -105,7 +105,17 @@ public sealed class FeedForwardTests
 
     private static ModelConfig Config(int layers, int window, bool direct, bool bias, bool tied) => new()
     {
-        Architecture = "feed-forward", VocabularySize = Vocabulary, Layers = layers, Width = 16, EmbeddingWidth = 6, Context = Time, Window = window, DirectConnections = direct, Bias = bias, Tied = tied, EndOfTextId = 28,
+        Architecture = "feed-forward",
+        VocabularySize = Vocabulary,
+        Layers = layers,
+        Width = 16,
+        EmbeddingWidth = 6,
+        Context = Time,
+        Window = window,
+        DirectConnections = direct,
+        Bias = bias,
+        Tied = tied,
+        EndOfTextId = 28,
     };
 
     // Direct connections are 0 in a fresh network.

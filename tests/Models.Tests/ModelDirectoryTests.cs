@@ -161,8 +161,20 @@ public sealed class ModelDirectoryTests : IDisposable
         var isRecurrent = architecture != "feed-forward";
         using var model = TestModels.Create(new ModelConfig
         {
-            Architecture = architecture, VocabularySize = 29, Layers = 2, Width = 16, EmbeddingWidth = embedding, Context = 12, Dropout = 0.25, Tied = tied, Bias = bias, EndOfTextId = 28,
-            VariationalDropout = isRecurrent, RecurrentDropout = isRecurrent ? 0.5 : 0, Window = isRecurrent ? 0 : 3, DirectConnections = !isRecurrent,
+            Architecture = architecture,
+            VocabularySize = 29,
+            Layers = 2,
+            Width = 16,
+            EmbeddingWidth = embedding,
+            Context = 12,
+            Dropout = 0.25,
+            Tied = tied,
+            Bias = bias,
+            EndOfTextId = 28,
+            VariationalDropout = isRecurrent,
+            RecurrentDropout = isRecurrent ? 0.5 : 0,
+            Window = isRecurrent ? 0 : 3,
+            DirectConnections = !isRecurrent,
         });
         var folder = await WriteAsync(model);
         using var loaded = ModelDirectory.LoadNetwork(folder, torch.CPU);

@@ -84,8 +84,13 @@ public sealed class RecurrentNumericsTests
         using var model = LanguageModel.Create(
             new ModelConfig
             {
-                Architecture = architecture, VocabularySize = (int)recorded["vocabulary"]!, Layers = (int)recorded["layers"]!, Width = (int)recorded["hidden"]!,
-                EmbeddingWidth = (int)recorded["embedding"]!, Context = ids.Length / 2, Tied = false,
+                Architecture = architecture,
+                VocabularySize = (int)recorded["vocabulary"]!,
+                Layers = (int)recorded["layers"]!,
+                Width = (int)recorded["hidden"]!,
+                EmbeddingWidth = (int)recorded["embedding"]!,
+                Context = ids.Length / 2,
+                Tied = false,
             },
             1, torch.CPU);
         var names = network["tensors"]!.AsArray().Select(n => (string)n!).ToArray();

@@ -61,7 +61,16 @@ internal static class TinyRun
             "masked-gpt2" => new ModelSpec(spec.Model) { Objective = "masked" },
             "rnn" or "lstm" or "gru" => new ModelSpec
             {
-                Architecture = kind, Layers = 2, Width = 16, EmbeddingWidth = 12, Context = 8, Dropout = 0.1, VariationalDropout = kind == "gru", RecurrentDropout = 0.1, Bias = true, Tied = kind == "lstm",
+                Architecture = kind,
+                Layers = 2,
+                Width = 16,
+                EmbeddingWidth = 12,
+                Context = 8,
+                Dropout = 0.1,
+                VariationalDropout = kind == "gru",
+                RecurrentDropout = 0.1,
+                Bias = true,
+                Tied = kind == "lstm",
             },
             "feed-forward" => new ModelSpec { Architecture = kind, Layers = 1, Width = 16, EmbeddingWidth = 8, Window = 3, Context = 8, Dropout = 0.1, DirectConnections = true, Bias = true, Tied = false },
             _ => throw new ArgumentException($"There is no model '{kind}'.", nameof(kind)),

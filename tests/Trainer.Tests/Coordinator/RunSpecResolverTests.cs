@@ -96,8 +96,19 @@ public sealed class RunSpecResolverTests
     {
         var tiny = new ModelSpec
         {
-            Preset = "llama-tiny", Architecture = "llama", Layers = 4, Heads = 6, KvHeads = 2, Width = 192, FeedForwardWidth = 512, Context = 128,
-            Dropout = 0, Bias = false, Tied = true, RopeTheta = 10_000, Objective = "causal",
+            Preset = "llama-tiny",
+            Architecture = "llama",
+            Layers = 4,
+            Heads = 6,
+            KvHeads = 2,
+            Width = 192,
+            FeedForwardWidth = 512,
+            Context = 128,
+            Dropout = 0,
+            Bias = false,
+            Tied = true,
+            RopeTheta = 10_000,
+            Objective = "causal",
         };
         Assert.Equal(tiny, Resolve(s => s.Model = new ModelSpec { Architecture = "llama" }).Model);
         Assert.Equal(tiny, Resolve(s => s.Model = new ModelSpec { Preset = "llama-tiny" }).Model);
