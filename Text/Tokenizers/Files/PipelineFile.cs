@@ -87,9 +87,9 @@ internal static class PipelineFile
         var ids = new Dictionary<string, int>(StringComparer.Ordinal);
         for (var id = 0; id < tokens.Length; id++)
         {
-            if (tokens[id] is { } token && (id == end || special.Contains(token)))
+            if (tokens[id] is { } token && (id == end || special.Contains(token)) && !ids.TryAdd(token, id))
             {
-                ids.Add(token, id);
+                throw new InvalidDataException($"The special token '{token}' has two ids, {ids[token]} and {id}; leave one of them.");
             }
         }
 
