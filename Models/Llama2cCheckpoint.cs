@@ -104,16 +104,7 @@ public static class Llama2cCheckpoint
             NormEpsilon = 1e-5,
             EndOfTextId = TextDelimiter,
         };
-        try
-        {
-            config.Validate();
-            _ = ParameterLayout.Place(config);
-            return config;
-        }
-        catch (ArgumentException exception)
-        {
-            throw new InvalidDataException($"'{path}' is not a llama2.c checkpoint: {exception.Message}", exception);
-        }
+        return ParameterLayout.Require(config, $"'{path}' is not a llama2.c checkpoint");
     }
 
     private static List<Part> LegacyParts(ModelConfig config)

@@ -3,7 +3,7 @@ namespace LlmPipeline.Models;
 /// <summary>Sizes of a network.</summary>
 public sealed record ModelConfig
 {
-    /// <summary><c>model_type</c>: "gpt2", "llama".</summary>
+    /// <summary><c>model_type</c>: "gpt2", "llama", "feed-forward", "rnn", "lstm" or "gru".</summary>
     public string Architecture { get; init; } = "gpt2";
 
     /// <summary>Number of ids.</summary>

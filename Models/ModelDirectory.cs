@@ -6,7 +6,7 @@ using TorchSharp;
 namespace LlmPipeline.Models;
 
 /// <summary>What a model directory holds, told without loading it.</summary>
-/// <param name="Architecture"><c>model_type</c>: "gpt2" or "ngram".</param>
+/// <param name="Architecture"><c>model_type</c>: that of a network (see <see cref="ModelConfig.Architecture"/>), or "ngram".</param>
 /// <param name="VocabularySize">Number of ids.</param>
 /// <param name="Context">Most tokens that a prediction can depend on.</param>
 /// <param name="ParameterCount">Number of parameters; n-grams of an n-gram model.</param>
@@ -167,16 +167,7 @@ public static class ModelDirectory
         var architecture = NetworkArchitecture.All.FirstOrDefault(a => a.Name == name)
             ?? throw keys.Wrong(ConfigKeys.ModelType, $"'{name}'; {string.Join(", ", NetworkArchitecture.All.Select(a => $"'{a.Name}'"))} and '{NgramTokenModel.Architecture}' are supported");
         var config = ObjectiveConfig.Read(keys, architecture.ReadConfig(keys)) with { Labels = ClassifierConfig.Labels(keys) };
-        try
-        {
-            config.Validate();
-            _ = ParameterLayout.Place(config);
-            return config;
-        }
-        catch (ArgumentException exception)
-        {
-            throw new InvalidDataException($"'{keys.Path}' does not describe a network: {exception.Message}", exception);
-        }
+        return ParameterLayout.Require(config, $"'{keys.Path}' does not describe a network");
     }
 
     private static bool IsNgram(ConfigKeys keys) => keys.Text(ConfigKeys.ModelType, "") == NgramTokenModel.Architecture;

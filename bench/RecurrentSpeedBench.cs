@@ -44,7 +44,7 @@ internal static class RecurrentSpeedBench
         foreach (var optimizer in new[] { "sgd", "adamw" })
         {
             var results = await SideBySide.RunAsync(rounds,
-                new Side("PyTorch", () => PinnedAsync(Python, [Path.Combine(Machine.RepositoryRoot, "bench", "peers", "lstm_train.py"),
+                new Side("PyTorch", () => MeasuredProcess.RunPinnedAsync(Python, [Path.Combine(Machine.RepositoryRoot, "bench", "peers", "lstm_train.py"),
                     file, $"{vocabulary}", $"{Layers}", $"{Width}", $"{Batch}", $"{Time}", Dropout.ToString(CultureInfo.InvariantCulture), optimizer, $"{Steps}", $"{Warmup}"])),
                 Ours("ours, AMD option", amdOption: true),
                 Ours("ours", amdOption: false));
@@ -64,7 +64,7 @@ internal static class RecurrentSpeedBench
 
             ratios.Add((optimizer, cpu / SpreadOf(results[1], "step_cpu_ms").Median));
 
-            Side Ours(string name, bool amdOption) => new(name, () => PinnedAsync(Environment.ProcessPath!,
+            Side Ours(string name, bool amdOption) => new(name, () => MeasuredProcess.RunPinnedAsync(Environment.ProcessPath!,
                 [.. Path.GetFileNameWithoutExtension(Environment.ProcessPath) == "dotnet" ? [typeof(RecurrentSpeedBench).Assembly.Location] : Array.Empty<string>(),
                     SelfCommand, file, $"{vocabulary}", optimizer, $"{amdOption}"]));
         }
@@ -103,7 +103,7 @@ internal static class RecurrentSpeedBench
 
             (mark, used) = (now, usedNow);
         }, MemoryMarshal.Cast<byte, int>(File.ReadAllBytes(file)).ToArray());
-        Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"parameters={parameters}\nstep_wall_ms={Spread.Of(wall).Median}\nstep_cpu_ms={Spread.Of(cpu).Median}\npeak_bytes={PeakBytes()}"));
+        Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"parameters={parameters}\nstep_wall_ms={Spread.Of(wall).Median}\nstep_cpu_ms={Spread.Of(cpu).Median}\npeak_bytes={MeasuredProcess.OwnPeakBytes()}"));
         return 0;
     }
 
@@ -118,12 +118,4 @@ internal static class RecurrentSpeedBench
     }
 
     private static Spread SpreadOf(Measured side, string name) => Spread.Of(side.Runs.Select(r => MeasuredProcess.Said(r.Output, name) ?? double.NaN));
-
-    // The last core: the first one takes most interrupts.
-    private static Task<Measurement> PinnedAsync(string program, IReadOnlyList<string> arguments) => MeasuredProcess.RunAsync(
-        "taskset", ["-c", $"{Environment.ProcessorCount - 1}", program, .. arguments],
-        environment: new Dictionary<string, string> { ["OPENBLAS_CORETYPE"] = "SKYLAKEX", ["OMP_NUM_THREADS"] = "1" });
-
-    private static long PeakBytes() => long.Parse(
-        File.ReadLines("/proc/self/status").First(l => l.StartsWith("VmHWM:", StringComparison.Ordinal)).AsSpan(6).Trim().TrimEnd(" kB"), CultureInfo.InvariantCulture) * 1024;
 }

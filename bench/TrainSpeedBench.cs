@@ -87,7 +87,7 @@ internal static class TrainSpeedBench
             }
 
             // Before the checkpoint at the end of training, which the peer does not write.
-            peak = replica.State.Step == setUp.Warmup + setUp.Steps ? PeakBytes() : 0;
+            peak = replica.State.Step == setUp.Warmup + setUp.Steps ? MeasuredProcess.OwnPeakBytes() : 0;
             (mark, used) = (Stopwatch.GetTimestamp(), Environment.CpuUsage.TotalTime);
         });
         Say("step_wall_ms", Spread.Of(wall).Median);
@@ -118,10 +118,10 @@ internal static class TrainSpeedBench
 
     private static async Task MeasureAsync(SetUp setUp, string precision, int rounds, StringBuilder text, List<string> figures, List<string> failed)
     {
-        Side Ours(string name, int microBatch, bool amdOption) => new(name, () => PinnedAsync(SelfProgram, [.. SelfArguments, SelfCommand, setUp.Name, precision, $"{microBatch}", $"{amdOption}"]));
+        Side Ours(string name, int microBatch, bool amdOption) => new(name, () => MeasuredProcess.RunPinnedAsync(SelfProgram, [.. SelfArguments, SelfCommand, setUp.Name, precision, $"{microBatch}", $"{amdOption}"]));
         List<Side> sides =
         [
-            new("PyTorch", () => PinnedAsync(Python, [Path.Combine(Machine.RepositoryRoot, "bench", "peers", "nanogpt_train.py"),
+            new("PyTorch", () => MeasuredProcess.RunPinnedAsync(Python, [Path.Combine(Machine.RepositoryRoot, "bench", "peers", "nanogpt_train.py"),
                 $"{setUp.Layers}", $"{setUp.Heads}", $"{setUp.Width}", $"{setUp.Context}", $"{setUp.Batch}", $"{Vocabulary}", precision, $"{setUp.Steps}", $"{setUp.Warmup}"])),
             Ours("ours, AMD option", setUp.Batch, true),
             Ours("ours", setUp.Batch, false),
@@ -170,7 +170,7 @@ internal static class TrainSpeedBench
         text.AppendLine().AppendLine("## Live tensors over 1,000 steps (2 layers, 64 wide, 4 micro-batches)\n\n| | tensors after 100 steps | after 1,100 | resident MB after 100 steps | after 1,100 |\n| --- | ---: | ---: | ---: | ---: |");
         foreach (var precision in new[] { "fp32", "bf16" })
         {
-            var output = (await PinnedAsync(SelfProgram, [.. SelfArguments, LiveCommand, precision])).Output;
+            var output = (await MeasuredProcess.RunPinnedAsync(SelfProgram, [.. SelfArguments, LiveCommand, precision])).Output;
             double SaidAs(string name) => MeasuredProcess.Said(output, name) ?? double.NaN;
             text.AppendLine(CultureInfo.InvariantCulture, $"| {precision} | {SaidAs("live_early")} | {SaidAs("live_late")} | {SaidAs("resident_early") / 1e6:F0} | {SaidAs("resident_late") / 1e6:F0} |");
             if (!SaidAs("live_early").Equals(SaidAs("live_late")))
@@ -183,11 +183,6 @@ internal static class TrainSpeedBench
     private static string SelfProgram => Environment.ProcessPath!;
 
     private static string[] SelfArguments => Path.GetFileNameWithoutExtension(SelfProgram) == "dotnet" ? [typeof(TrainSpeedBench).Assembly.Location] : [];
-
-    // The last core: the first one takes most interrupts.
-    private static Task<Measurement> PinnedAsync(string program, IReadOnlyList<string> arguments) => MeasuredProcess.RunAsync(
-        "taskset", ["-c", $"{Environment.ProcessorCount - 1}", program, .. arguments],
-        environment: new Dictionary<string, string> { ["OPENBLAS_CORETYPE"] = "SKYLAKEX", ["OMP_NUM_THREADS"] = "1" });
 
     private static async Task<string?> MissingAsync()
     {
@@ -204,9 +199,6 @@ internal static class TrainSpeedBench
     }
 
     private static async Task<string> OutputOfPythonAsync(string script) => (await Machine.OutputOfAsync(Python, ["-c", script])).Trim();
-
-    private static long PeakBytes() => long.Parse(
-        File.ReadLines("/proc/self/status").First(l => l.StartsWith("VmHWM:", StringComparison.Ordinal)).AsSpan(6).Trim().TrimEnd(" kB"), CultureInfo.InvariantCulture) * 1024;
 
     private static void Say(string name, double value) => Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{name}={value}"));
 

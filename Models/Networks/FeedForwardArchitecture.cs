@@ -4,11 +4,9 @@ using TorchSharp;
 namespace LlmPipeline.Models.Networks;
 
 /// <summary>The feed-forward network in files; all names are this project's own.</summary>
-internal sealed class FeedForwardArchitecture : NetworkArchitecture
+internal sealed class FeedForwardArchitecture : OwnFormatArchitecture
 {
     public override string Name => "feed-forward";
-
-    public override string Embedding => "embedding.weight";
 
     public override void Validate(ModelConfig config)
     {
@@ -32,13 +30,9 @@ internal sealed class FeedForwardArchitecture : NetworkArchitecture
             yield return new("direct.weight", [V, config.Window * E]);
         }
 
-        if (!config.Tied)
+        foreach (var weight in HeadWeights(config))
         {
-            yield return new("lm_head.weight", [V, H]);
-        }
-        else if (E != H)
-        {
-            yield return new("projection.weight", [E, H]);
+            yield return weight;
         }
 
         for (var i = 0; config.Bias && i < config.Layers; i++)
@@ -68,42 +62,12 @@ internal sealed class FeedForwardArchitecture : NetworkArchitecture
 
     public override LanguageModel Create(ModelConfig config, torch.Device device) => new FeedForward(config, device);
 
-    public override JsonObject WriteConfig(ModelConfig config) => new()
+    protected override void WriteOwn(ModelConfig config, JsonObject json)
     {
-        [ConfigKeys.ModelType] = Name,
-        ["vocab_size"] = config.VocabularySize,
-        ["sequence_length"] = config.Context,
-        ["window"] = config.Window,
-        ["embedding_size"] = config.EmbeddingWidth ?? config.Width,
-        ["hidden_size"] = config.Width,
-        ["num_layers"] = config.Layers,
-        ["direct_connections"] = config.DirectConnections,
-        ["dropout"] = config.Dropout,
-        ["tie_word_embeddings"] = config.Tied,
-        ["bias"] = config.Bias,
-        ["bos_token_id"] = config.EndOfTextId,
-        ["eos_token_id"] = config.EndOfTextId,
-        ["torch_dtype"] = "float32",
-    };
-
-    public override ModelConfig ReadConfig(ConfigKeys keys)
-    {
-        var width = keys.Integer("hidden_size");
-        var embedding = keys.Has("embedding_size") ? keys.Integer("embedding_size") : width;
-        return new ModelConfig
-        {
-            Architecture = Name,
-            VocabularySize = keys.Integer("vocab_size"),
-            Context = keys.Integer("sequence_length"),
-            Window = keys.Integer("window"),
-            EmbeddingWidth = embedding == width ? null : embedding,
-            Width = width,
-            Layers = keys.Integer("num_layers"),
-            DirectConnections = keys.Bool("direct_connections", false),
-            Dropout = keys.Real("dropout", 0),
-            Tied = keys.Bool("tie_word_embeddings", false),
-            Bias = keys.Bool("bias", true),
-            EndOfTextId = keys.Has("eos_token_id") ? keys.Integer("eos_token_id") : 0,
-        };
+        json["window"] = config.Window;
+        json["direct_connections"] = config.DirectConnections;
     }
+
+    protected override ModelConfig ReadOwn(ConfigKeys keys, ModelConfig config) =>
+        config with { Window = keys.Integer("window"), DirectConnections = keys.Bool("direct_connections", false) };
 }

@@ -59,6 +59,22 @@ internal static class ParameterLayout
         return new ParameterPlaces(trained.Views, trained.Length, trained.DecayedLength, frozen.Views, frozen.Length);
     }
 
+    /// <summary>Gives a config that was read back, if a network can be made of it.</summary>
+    /// <exception cref="InvalidDataException">None can; the message begins with <paramref name="problem"/>.</exception>
+    public static ModelConfig Require(ModelConfig config, string problem)
+    {
+        try
+        {
+            config.Validate();
+            _ = Place(config);
+            return config;
+        }
+        catch (ArgumentException exception)
+        {
+            throw new InvalidDataException($"{problem}: {exception.Message}", exception);
+        }
+    }
+
     /// <summary>Fresh values. Each tensor has a seed of its own, made of <paramref name="seed"/> and its name.</summary>
     public static void Initialize(ModelConfig config, long seed, FlatParameters parameters)
     {

@@ -5,11 +5,9 @@ using TorchSharp;
 namespace LlmPipeline.Models.Networks;
 
 /// <summary>Recurrent networks in files: the layers' tensors are named and shaped as torch.nn.RNN, LSTM and GRU have them; the rest is this project's own.</summary>
-internal sealed class RecurrentArchitecture(RecurrentCell cell) : NetworkArchitecture
+internal sealed class RecurrentArchitecture(RecurrentCell cell) : OwnFormatArchitecture
 {
     public override string Name => cell.Name;
-
-    public override string Embedding => "embedding.weight";
 
     public override int? BlockOf(string name)
         => name.StartsWith($"{Name}.", StringComparison.Ordinal) ? int.Parse(name.AsSpan(name.LastIndexOf('l') + 1), CultureInfo.InvariantCulture) : null;
@@ -30,13 +28,9 @@ internal sealed class RecurrentArchitecture(RecurrentCell cell) : NetworkArchite
             yield return new($"{Name}.weight_hh_l{i}", [G, H]);
         }
 
-        if (!config.Tied)
+        foreach (var weight in HeadWeights(config))
         {
-            yield return new("lm_head.weight", [config.VocabularySize, H]);
-        }
-        else if (E != H)
-        {
-            yield return new("projection.weight", [E, H]);
+            yield return weight;
         }
 
         for (var i = 0; config.Bias && i < config.Layers; i++)
@@ -68,42 +62,12 @@ internal sealed class RecurrentArchitecture(RecurrentCell cell) : NetworkArchite
 
     public override LanguageModel Create(ModelConfig config, torch.Device device) => new Recurrent(config, cell, device);
 
-    public override JsonObject WriteConfig(ModelConfig config) => new()
+    protected override void WriteOwn(ModelConfig config, JsonObject json)
     {
-        [ConfigKeys.ModelType] = Name,
-        ["vocab_size"] = config.VocabularySize,
-        ["sequence_length"] = config.Context,
-        ["embedding_size"] = config.EmbeddingWidth ?? config.Width,
-        ["hidden_size"] = config.Width,
-        ["num_layers"] = config.Layers,
-        ["dropout"] = config.Dropout,
-        ["variational_dropout"] = config.VariationalDropout,
-        ["recurrent_dropout"] = config.RecurrentDropout,
-        ["tie_word_embeddings"] = config.Tied,
-        ["bias"] = config.Bias,
-        ["bos_token_id"] = config.EndOfTextId,
-        ["eos_token_id"] = config.EndOfTextId,
-        ["torch_dtype"] = "float32",
-    };
-
-    public override ModelConfig ReadConfig(ConfigKeys keys)
-    {
-        var width = keys.Integer("hidden_size");
-        var embedding = keys.Has("embedding_size") ? keys.Integer("embedding_size") : width;
-        return new ModelConfig
-        {
-            Architecture = Name,
-            VocabularySize = keys.Integer("vocab_size"),
-            Context = keys.Integer("sequence_length"),
-            EmbeddingWidth = embedding == width ? null : embedding,
-            Width = width,
-            Layers = keys.Integer("num_layers"),
-            Dropout = keys.Real("dropout", 0),
-            VariationalDropout = keys.Bool("variational_dropout", false),
-            RecurrentDropout = keys.Real("recurrent_dropout", 0),
-            Tied = keys.Bool("tie_word_embeddings", false),
-            Bias = keys.Bool("bias", true),
-            EndOfTextId = keys.Has("eos_token_id") ? keys.Integer("eos_token_id") : 0,
-        };
+        json["variational_dropout"] = config.VariationalDropout;
+        json["recurrent_dropout"] = config.RecurrentDropout;
     }
+
+    protected override ModelConfig ReadOwn(ConfigKeys keys, ModelConfig config) =>
+        config with { VariationalDropout = keys.Bool("variational_dropout", false), RecurrentDropout = keys.Real("recurrent_dropout", 0) };
 }

@@ -8,6 +8,9 @@ internal static class ModelPresets
     /// <summary>The preset of a spec that names none, nor an architecture.</summary>
     public const string Default = "gpt-tiny";
 
+    /// <summary>Architectures with attention.</summary>
+    public static readonly string[] Transformers = ["gpt2", "llama"];
+
     /// <summary>All presets by name.</summary>
     public static readonly IReadOnlyDictionary<string, ModelSpec> All = new Dictionary<string, ModelSpec>(StringComparer.Ordinal)
     {

@@ -7,9 +7,9 @@ namespace LlmPipeline.Trainer.Coordinator;
 internal static class ModelSpecResolver
 {
     /// <summary>Fills in what is open and checks all of it.</summary>
-    /// <exception cref="Grpc.Core.RpcException">INVALID_ARGUMENT with a message that names key, range and remedy.</exception>
     /// <param name="model">As it was sent.</param>
     /// <param name="hasSize">The run's <c>size</c> has filled in what a preset would.</param>
+    /// <exception cref="Grpc.Core.RpcException">INVALID_ARGUMENT with a message that names key, range and remedy.</exception>
     public static ModelSpec Resolve(ModelSpec model, bool hasSize)
     {
         var resolved = hasSize ? model : OfPreset(model);
@@ -47,7 +47,7 @@ internal static class ModelSpecResolver
 
         resolved.Objective = resolved.HasObjective ? resolved.Objective : "causal";
         SpecCheck.OneOf(resolved.Objective, ["causal", "masked"], "model.objective");
-        SpecCheck.That(resolved.Objective == "causal" || resolved.Architecture is "gpt2" or "llama", "model.objective",
+        SpecCheck.That(resolved.Objective == "causal" || ModelPresets.Transformers.Contains(resolved.Architecture), "model.objective",
             $"is masked, but a {resolved.Architecture} sees only what comes before a token; take model.architecture gpt2 or llama");
         return resolved;
     }
@@ -87,7 +87,7 @@ internal static class ModelSpecResolver
     // Keys that mean nothing to the architecture are refused rather than ignored.
     private static void RefuseOthersKeys(ModelSpec model)
     {
-        string[] transformers = ["gpt2", "llama"], llama = ["llama"], recurrent = ["rnn", "lstm", "gru"], feedForward = ["feed-forward"];
+        string[] transformers = ModelPresets.Transformers, llama = ["llama"], recurrent = ["rnn", "lstm", "gru"], feedForward = ["feed-forward"];
         (bool IsSet, string Key, string[] Architectures)[] keys =
         [
             (model.HasHeads, "heads", transformers), (model.HasKvHeads, "kv_heads", llama), (model.HasFeedForwardWidth, "feed_forward_width", llama),

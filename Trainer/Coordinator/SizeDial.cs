@@ -48,7 +48,7 @@ internal static class SizeDial
             : new ModelSpec { Architecture = architecture, Layers = 2, Width = width, Context = context, Dropout = 0, Bias = true };
     }
 
-    private static bool IsTransformer(string architecture) => architecture is "gpt2" or "llama";
+    private static bool IsTransformer(string architecture) => ModelPresets.Transformers.Contains(architecture);
 
     /// <summary>About the parameters between embedding and head.</summary>
     private static double Parameters(ModelSpec model) => (IsTransformer(model.Architecture) ? 12.0 : 8.0) * model.Layers * model.Width * model.Width;

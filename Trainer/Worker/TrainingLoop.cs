@@ -114,7 +114,6 @@ internal sealed partial class TrainingLoop
         var votes = Enter();
         SettlePrecision();
         _peakFlops = Ceiling?.Invoke(_replica.Model.Precision) ?? 0;
-        SettlePrecision();
         if (_place.Rank == 0)
         {
             foreach (var metrics in _replica.History.Count > 0 ? _replica.History : LastMetrics())

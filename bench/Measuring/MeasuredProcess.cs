@@ -24,6 +24,16 @@ internal static class MeasuredProcess
     public static Task<Measurement> RunSelfAsync(params IReadOnlyList<string> arguments) =>
         RunAsync(Environment.ProcessPath!, [.. Path.GetFileNameWithoutExtension(Environment.ProcessPath) == "dotnet" ? [typeof(MeasuredProcess).Assembly.Location] : Array.Empty<string>(), .. arguments]);
 
+    /// <summary>Runs a command on one core, with one thread of torch; PyTorch's OpenBLAS takes its AVX-512 path.</summary>
+    public static Task<Measurement> RunPinnedAsync(string file, IReadOnlyList<string> arguments) =>
+
+        // The last core: the first one takes most interrupts.
+        RunAsync("taskset", ["-c", $"{Environment.ProcessorCount - 1}", file, .. arguments],
+            environment: new Dictionary<string, string> { ["OPENBLAS_CORETYPE"] = "SKYLAKEX", ["OMP_NUM_THREADS"] = "1" });
+
+    /// <summary>Largest resident set of this process so far.</summary>
+    public static long OwnPeakBytes() => PeakBytesOf(Environment.ProcessId);
+
     /// <summary>Runs a command that has to succeed.</summary>
     public static async Task<Measurement> RunAsync(string file, IReadOnlyList<string> arguments, string? workingDirectory = null, IReadOnlyDictionary<string, string>? environment = null)
     {
