@@ -49,8 +49,9 @@ public static class ComputeCeiling
         using var scope = NewDisposeScope();
         using var inference = inference_mode();
         var type = precision switch { Precision.Bf16 => bfloat16, Precision.Fp16 => float16, _ => float32 };
-        var a = full([side, side], 0.5, type, device);
-        var b = full([side, side], 0.25, type, device);
+        using var half = 0.5.ToScalar();
+        var a = full([side, side], half, type, device);
+        var b = full([side, side], half, type, device);
         var result = empty([side, side], type, device);
         Wait(result);
         var best = TimeSpan.MaxValue;

@@ -1,3 +1,4 @@
+using TorchSharp;
 using static TorchSharp.torch;
 using F = TorchSharp.torch.nn.functional;
 
@@ -37,7 +38,8 @@ internal static class Attention
     // scaled_dot_product_attention would take dropout from the generator that the whole process shares.
     private static Tensor WithDropout(Tensor q_BHTD, Tensor k_BHTD, Tensor v_BHTD, Objective objective, Pass pass)
     {
-        var scores_BHTT = (q_BHTD * (1 / Math.Sqrt(q_BHTD.shape[3]))).matmul(k_BHTD.transpose(2, 3));
+        using var scale = (1 / Math.Sqrt(q_BHTD.shape[3])).ToScalar();
+        var scores_BHTT = q_BHTD.mul(scale).matmul(k_BHTD.transpose(2, 3));
         var mask = objective == Objective.Causal ? Mask(q_BHTD.shape[2], 0, q_BHTD.device) : pass.Padding_B11T;
         scores_BHTT = mask is null ? scores_BHTT : scores_BHTT + mask;
         var weights_BHTT = scores_BHTT.softmax(-1);
@@ -46,7 +48,10 @@ internal static class Attention
 
     // (T, S): 0 where position start + t may look at s, minus infinity elsewhere.
     private static Tensor Mask(long time, int start, Device device)
-        => full([time, start + time], float.NegativeInfinity, float32, device).triu(start + 1);
+    {
+        using var hidden = float.NegativeInfinity.ToScalar();
+        return full([time, start + time], hidden, float32, device).triu(start + 1);
+    }
 }
 
 /// <summary>Keys and values of one block, (B, H, S, D) each, of which the first positions are in use.</summary>

@@ -1,3 +1,4 @@
+using TorchSharp;
 using static TorchSharp.torch;
 using F = TorchSharp.torch.nn.functional;
 
@@ -27,7 +28,11 @@ internal sealed record Linear(Tensor Weight, Tensor? Bias, bool InputFirst)
 /// <param name="Dropout">Dropout of x.</param>
 internal sealed record LowRank(Tensor A_RC, Tensor B_CR, double Scale, UpdateDropout Dropout)
 {
-    public Tensor Forward(Tensor x_NC) => (Dropout.Current?.Apply(x_NC) ?? x_NC).mm(A_RC.t()).mm(B_CR.t()) * Scale;
+    public Tensor Forward(Tensor x_NC)
+    {
+        using var scale = Scale.ToScalar();
+        return (Dropout.Current?.Apply(x_NC) ?? x_NC).mm(A_RC.t()).mm(B_CR.t()).mul(scale);
+    }
 }
 
 /// <summary>The dropout that the updates of a network share; it changes with the micro-batch.</summary>
@@ -79,7 +84,8 @@ internal sealed class Dropout(double probability, ulong seed, Device device) : I
 
         var keep = 1 - share;
         var shape = x.shape;
-        var mask = empty(batch is { } rows ? [rows, shape[1]] : shape, float32, x.device).bernoulli_(keep, _generator).mul_(1 / keep);
+        using var scale = (1 / keep).ToScalar();
+        var mask = empty(batch is { } rows ? [rows, shape[1]] : shape, float32, x.device).bernoulli_(keep, _generator).mul_(scale);
         return batch is null ? x * mask : (x.view(-1, batch.Value, shape[1]) * mask).view(shape);
     }
 

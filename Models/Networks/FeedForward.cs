@@ -1,3 +1,4 @@
+using TorchSharp;
 using static TorchSharp.torch;
 
 namespace LlmPipeline.Models.Networks;
@@ -41,7 +42,8 @@ internal sealed class FeedForward : LanguageModel
     {
         var ids_BT = ids_N.view(pass.Batch, -1);
         var before = (WindowState?)pass.Parts?[0];
-        var before_BW = before?.Ids ?? full([pass.Batch, Config.Window - 1], Config.EndOfTextId, int64, ids_N.device);
+        using var endOfText = Config.EndOfTextId.ToScalar();
+        var before_BW = before?.Ids ?? full([pass.Batch, Config.Window - 1], endOfText, int64, ids_N.device);
         var all_BS = cat([before_BW, ids_BT], 1);
         before?.Keep(all_BS);
         var x_NC = Lookup.Rows(_embedding, all_BS.unfold(1, Config.Window, 1).reshape(-1), pass).view(ids_N.shape[0], -1);
@@ -69,11 +71,17 @@ internal sealed class FeedForward : LanguageModel
     internal override IDisposable? BeginPart(int part, int batch) => part == 0 ? new WindowState(batch, Config.Window - 1, Config.EndOfTextId, Device) : null;
 
     /// <summary>The newest ids of a generation, (B, W - 1): those that the next id will see.</summary>
-    private sealed class WindowState(int batch, int length, int endOfTextId, Device device) : IDisposable
+    private sealed class WindowState : IDisposable
     {
-        public Tensor Ids { get; } = full([batch, length], endOfTextId, int64, device).DetachFromDisposeScope();
+        public WindowState(int batch, int length, int endOfTextId, Device device)
+        {
+            using var endOfText = endOfTextId.ToScalar();
+            Ids = full([batch, length], endOfText, int64, device).DetachFromDisposeScope();
+        }
 
-        public void Keep(Tensor all_BS) => Ids.copy_(all_BS.narrow(1, all_BS.shape[1] - length, length));
+        public Tensor Ids { get; }
+
+        public void Keep(Tensor all_BS) => Ids.copy_(all_BS.narrow(1, all_BS.shape[1] - Ids.shape[1], Ids.shape[1]));
 
         public void Dispose() => Ids.Dispose();
     }

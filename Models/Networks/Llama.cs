@@ -1,3 +1,4 @@
+using TorchSharp;
 using static TorchSharp.torch;
 using F = TorchSharp.torch.nn.functional;
 
@@ -86,7 +87,11 @@ internal sealed record LlamaBlock(RmsNorm InputNorm, Linear Query, Linear Key, L
 /// <summary>x / sqrt(mean of x squared + epsilon) * weight, over the channels.</summary>
 internal sealed record RmsNorm(Tensor Weight, double Epsilon)
 {
-    public Tensor Forward(Tensor x_NC) => x_NC * (x_NC.square().mean([-1], keepdim: true) + Epsilon).rsqrt() * Weight;
+    public Tensor Forward(Tensor x_NC)
+    {
+        using var epsilon = Epsilon.ToScalar();
+        return x_NC * x_NC.square().mean([-1], keepdim: true).add(epsilon).rsqrt() * Weight;
+    }
 }
 
 /// <summary>
@@ -122,6 +127,7 @@ internal sealed record RotaryPositions(Tensor Cos_TD, Tensor Sin_TD)
     public Tensor Rotate(Tensor x_BHTD, int start)
     {
         var time = x_BHTD.shape[2];
-        return (x_BHTD * Cos_TD.narrow(0, start, time)).addcmul(x_BHTD.roll(_half, 3), Sin_TD.narrow(0, start, time), 1);
+        using var one = 1.ToScalar();
+        return (x_BHTD * Cos_TD.narrow(0, start, time)).addcmul(x_BHTD.roll(_half, 3), Sin_TD.narrow(0, start, time), one);
     }
 }

@@ -25,7 +25,8 @@ internal static class TokenLoss
         if (logits_MV.device.type != DeviceType.CPU || !logits_MV.is_contiguous() || logits_MV.numel() > int.MaxValue / sizeof(float))
         {
             var loss = F.cross_entropy(logits_MV, targets_M, reduction: nn.Reduction.Sum, label_smoothing: smoothing);
-            (loss * scale).backward();
+            using var factor = scale.ToScalar();
+            loss.mul(factor).backward();
             return loss.detach().to(float64);
         }
 

@@ -115,7 +115,8 @@ internal sealed class TorchParameters : FlatParameters, IDisposable
     public void ScaleGradients(float factor)
     {
         using var noGrad = torch.no_grad();
-        _gradients.mul_(factor);
+        using var scalar = factor.ToScalar();
+        _gradients.mul_(scalar);
     }
 
     public override void DownloadGradients()
