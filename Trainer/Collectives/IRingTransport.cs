@@ -105,6 +105,9 @@ internal static class Buckets
 
     /// <summary>The step that training goes back to.</summary>
     public const int Rollback = 4;
+
+    /// <summary>The position that members without state, or with another one, take over.</summary>
+    public const int Position = 5;
 }
 
 /// <summary>The ring does not work any more: this epoch is over for this worker.</summary>

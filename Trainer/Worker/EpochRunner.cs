@@ -46,8 +46,8 @@ internal sealed partial class EpochRunner(
                 ? new TrainingData(dataset.Train, dataset.Validation, settings, Masking.Of(replica.Model.Config))
                 : new LabelledData(dataset.Train, dataset.Validation, dataset.VocabularySize, dataset.EndOfTextId, settings);
             var loop = new TrainingLoop(
-                replica, settings, data, new RingPlace(ring, plan.Rank, plan.Members.Count), device.type == DeviceType.CPU,
-                (source, step) => Copy(replica, plan, source, step, cancellationToken),
+                replica, settings, data, new RingPlace(ring, plan.Rank, plan.Members.Count, [.. plan.Members.Select(m => m.WorkerId)]), device.type == DeviceType.CPU,
+                (source, step, stop) => CopyAsync(replica, plan, source, step, stop),
                 loopControl, progress, new CheckpointStore(store, dataset.TokenizerJson), metrics, trace, logger)
             {
                 StepDone = Announce,
@@ -116,7 +116,7 @@ internal sealed partial class EpochRunner(
         return _trace;
     }
 
-    private void Announce() => control.Hold(_replica is null || _replica.State.Step < 0 ? null : new WorkerState { Run = _replica.Run, Attempt = _replica.Attempt, Step = _replica.State.Step });
+    private void Announce() => control.Hold(_replica is null || !_replica.IsWhole ? null : new WorkerState { Run = _replica.Run, Attempt = _replica.Attempt, Step = _replica.State.Step });
 
     private TrainingDataset OpenDataset(string name, CancellationToken cancellationToken)
     {
@@ -201,13 +201,13 @@ internal sealed partial class EpochRunner(
         }
     }
 
-    private static TrainerState Copy(Replica replica, EpochPlan plan, int sourceRank, long step, CancellationToken cancellationToken)
+    private static async Task CopyAsync(Replica replica, EpochPlan plan, int sourceRank, long step, CancellationToken stop)
     {
         var source = plan.Members[sourceRank];
         var request = new CopyStateRequest { Epoch = plan.Epoch, Run = plan.Run, Attempt = plan.Attempt, Step = step };
         try
         {
-            return StateCopy.FillAsync(replica, source.Address, request, cancellationToken).GetAwaiter().GetResult();
+            await StateCopy.FillAsync(replica, source.Address, request, stop);
         }
         catch (Exception exception) when (exception is RpcException or InvalidDataException)
         {

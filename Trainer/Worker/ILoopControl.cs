@@ -53,6 +53,7 @@ internal static class RunEventKinds
     public const string RolledBack = "ROLLED_BACK";
     public const string PrecisionChosen = "PRECISION_CHOSEN";
     public const string MicroBatchReduced = "MICRO_BATCH_REDUCED";
+    public const string ReplicaHealed = "REPLICA_HEALED";
 }
 
 /// <summary>Makes replicas durable.</summary>

@@ -15,6 +15,8 @@ internal sealed class Replica(int attempt, LanguageModel model, Optimizer optimi
     private readonly Queue<StepMetrics> _history = new();
     private ExchangeBuffer? _gradients;
     private float[][]? _snapshot;
+    private List<DeferredUpdate>? _deferred;
+    private volatile ServedState? _served;
     private bool _disposed;
 
     /// <summary>Format: <c>runs/{r}</c>.</summary>
@@ -44,6 +46,36 @@ internal sealed class Replica(int attempt, LanguageModel model, Optimizer optimi
 
     /// <summary>Bytes of parameters and optimizer state.</summary>
     public long StateBytes => (1L + OptimizerState.Count) * model.Parameters.Length * sizeof(float);
+
+    /// <summary>
+    /// Parameters and optimizer state are those of <see cref="State"/>. While they are still arriving from a peer, the position is ahead
+    /// of them, and updates are kept for them.
+    /// </summary>
+    public bool IsWhole
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return _deferred is null && State.Step >= 0;
+            }
+        }
+    }
+
+    /// <summary>Bytes of updates that are kept for state that is still arriving.</summary>
+    public long DeferredBytes
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return (_deferred?.Count ?? 0L) * model.Parameters.Length * sizeof(float);
+            }
+        }
+    }
+
+    /// <summary>What is served to peers, whatever the replica does meanwhile; null for nothing.</summary>
+    public ServedState? Served => _served;
 
     /// <summary>The newest steps that were computed here, oldest first.</summary>
     public IReadOnlyList<StepMetrics> History
@@ -94,11 +126,72 @@ internal sealed class Replica(int attempt, LanguageModel model, Optimizer optimi
     {
         lock (_lock)
         {
-            optimizer.Update(next.UpdateCount, learningRate, gradientFactor, model.Parameters.DecayedLength, model.Parameters.Values, gradients, OptimizerState);
-            model.Parameters.UploadValues();
+            if (_deferred is { } deferred)
+            {
+                deferred.Add(new DeferredUpdate(next.UpdateCount, learningRate, gradientFactor, gradients.ToArray()));
+            }
+            else
+            {
+                optimizer.Update(next.UpdateCount, learningRate, gradientFactor, model.Parameters.DecayedLength, model.Parameters.Values, gradients, OptimizerState);
+                model.Parameters.UploadValues();
+            }
+
             State = next;
         }
     }
+
+    /// <summary>Takes a position whose parameters and optimizer state will be written by <see cref="Write"/>; updates are kept until then.</summary>
+    public void BeginArrival(TrainerState state)
+    {
+        lock (_lock)
+        {
+            _deferred = [];
+            State = state;
+        }
+    }
+
+    /// <summary>Parameters and optimizer state have arrived: does the updates that were kept, so that they are those of <see cref="State"/>.</summary>
+    public void CompleteArrival()
+    {
+        lock (_lock)
+        {
+            foreach (var update in _deferred ?? [])
+            {
+                optimizer.Update(update.Count, update.LearningRate, update.Factor, model.Parameters.DecayedLength, model.Parameters.Values, update.Gradients, OptimizerState);
+            }
+
+            _deferred = null;
+            model.Parameters.UploadValues();
+        }
+    }
+
+    /// <summary>Parameters and optimizer state will not arrive: the replica holds no state.</summary>
+    public void AbandonArrival()
+    {
+        lock (_lock)
+        {
+            if (_deferred is not null)
+            {
+                _deferred = null;
+                State = State with { Step = -1 };
+            }
+        }
+    }
+
+    /// <summary>Copies parameters and optimizer state, for peers to read while the replica steps on.</summary>
+    public void Serve()
+    {
+        lock (_lock)
+        {
+            _served = new ServedState(State.Step, [model.Parameters.Values.ToArray(), .. OptimizerState.Select(buffer => buffer.AsSpan().ToArray())]);
+        }
+    }
+
+    /// <summary>Lets go of what <see cref="Serve"/> copied; who is reading it goes on.</summary>
+    public void StopServing() => _served = null;
+
+    /// <summary>A hash of parameters and optimizer state: other bits give another one.</summary>
+    public ulong Hash() => OptimizerState.Aggregate(StateHash.Add(0, model.Parameters.Values), (hash, buffer) => StateHash.Add(hash, buffer));
 
     /// <summary>Takes the parameters from before the first step, and clears what the optimizer remembers. The position is set apart.</summary>
     public void Begin(ReadOnlySpan<float> values)
@@ -141,29 +234,6 @@ internal sealed class Replica(int attempt, LanguageModel model, Optimizer optimi
         return new ReplicaSnapshot(model, state, _snapshot[0], [.. optimizer.StateNames.Zip(_snapshot.Skip(1))]);
     }
 
-    /// <summary>Copies bytes of the state (parameters, then the optimizer's buffers) of a step; false when it is not of that step any more.</summary>
-    public bool TryRead(long step, long offset, Span<byte> destination)
-    {
-        lock (_lock)
-        {
-            if (_disposed || State.Step != step)
-            {
-                return false;
-            }
-
-            while (destination.Length > 0)
-            {
-                var part = Part(offset);
-                var length = Math.Min(part.Length, destination.Length);
-                part[..length].CopyTo(destination);
-                destination = destination[length..];
-                offset += length;
-            }
-
-            return true;
-        }
-    }
-
     /// <summary>Overwrites bytes of the state.</summary>
     public void Write(long offset, ReadOnlySpan<byte> source)
     {
@@ -201,4 +271,6 @@ internal sealed class Replica(int attempt, LanguageModel model, Optimizer optimi
             }
         }
     }
+
+    private sealed record DeferredUpdate(long Count, double LearningRate, float Factor, float[] Gradients);
 }

@@ -30,50 +30,40 @@ internal sealed class PeerStateService(ReplicaHolder holder, RingRegistry regist
     {
         await registry.WaitForEntryAsync(request.Epoch, context.CancellationToken);
         var replica = holder.Current;
-        var state = replica?.State;
-        if (replica is null || replica.Run != request.Run || replica.Attempt != request.Attempt || state!.Step != request.Step)
+        if (replica is null || replica.Run != request.Run || replica.Attempt != request.Attempt
+            || replica.Served is not { } served || served.Step != request.Step)
         {
             throw Gone(request);
         }
 
-        var trainerState = state.ToJson();
         var piece = new byte[PieceBytes];
-        for (long offset = 0; offset < replica.StateBytes; offset += PieceBytes)
+        for (long offset = 0; offset < served.Length; offset += PieceBytes)
         {
-            var length = (int)Math.Min(PieceBytes, replica.StateBytes - offset);
-            if (!replica.TryRead(request.Step, offset, piece.AsSpan(0, length)))
-            {
-                throw Gone(request);
-            }
+            var length = (int)Math.Min(PieceBytes, served.Length - offset);
+            served.Read(offset, piece.AsSpan(0, length));
 
             // The bytes are written out before WriteAsync returns.
-            await responseStream.WriteAsync(new CopyStateResponse
-            {
-                Data = UnsafeByteOperations.UnsafeWrap(piece.AsMemory(0, length)),
-                TrainerState = offset == 0 ? trainerState : "",
-            }, context.CancellationToken);
+            await responseStream.WriteAsync(new CopyStateResponse { Data = UnsafeByteOperations.UnsafeWrap(piece.AsMemory(0, length)) }, context.CancellationToken);
         }
     }
 
     private static RpcException Gone(CopyStateRequest request) => RpcErrors.Create(StatusCode.Aborted, ErrorReasons.OldEpoch,
-        $"This worker does not hold step {request.Step} of {request.Run}, attempt {request.Attempt}. Wait for a new epoch.");
+        $"This worker does not serve step {request.Step} of {request.Run}, attempt {request.Attempt}. Wait for a new epoch.");
 }
 
 /// <summary>Fills a replica from a peer.</summary>
 internal static class StateCopy
 {
-    /// <summary>Copies the state of a step. On failure the replica is unusable.</summary>
+    /// <summary>Copies parameters and optimizer state of a step. On failure they are unusable.</summary>
     /// <exception cref="RpcException">The peer is lost, or does not hold that state any more.</exception>
     /// <exception cref="InvalidDataException">It sent something else than a state of this model.</exception>
-    public static async Task<TrainerState> FillAsync(Replica replica, string address, CopyStateRequest request, CancellationToken cancellationToken)
+    public static async Task FillAsync(Replica replica, string address, CopyStateRequest request, CancellationToken cancellationToken)
     {
         using var channel = PeerChannels.Create(address);
         using var call = new PeerService.PeerServiceClient(channel).CopyState(request, cancellationToken: cancellationToken);
-        TrainerState? state = null;
         long offset = 0;
         await foreach (var message in call.ResponseStream.ReadAllAsync(cancellationToken))
         {
-            state ??= TrainerState.Parse(message.TrainerState, $"The trainer state of {address}");
             if (offset + message.Data.Length > replica.StateBytes)
             {
                 throw new InvalidDataException($"{address} sent more than the {replica.StateBytes} bytes of state that this model has.");
@@ -83,12 +73,9 @@ internal static class StateCopy
             offset += message.Data.Length;
         }
 
-        if (offset != replica.StateBytes || state is null || state.Step != request.Step || state.Run != request.Run)
+        if (offset != replica.StateBytes)
         {
-            throw new InvalidDataException($"{address} sent {offset} of {replica.StateBytes} bytes of state, for step {state?.Step} of {state?.Run}.");
+            throw new InvalidDataException($"{address} sent {offset} of the {replica.StateBytes} bytes of state that this model has.");
         }
-
-        replica.Model.Parameters.UploadValues();
-        return state;
     }
 }

@@ -19,6 +19,7 @@ internal sealed partial class TrainingLoop
     /// </summary>
     private void Checkpoint(bool last)
     {
+        TakeArrived(isNeeded: true);
         _writer.Begin(_replica, _settings.KeepCheckpoints, copy: !last);
         for (var attempt = 1; last && _writer.Finish(_replica) is { } error && !_control.Exiting; attempt++)
         {

@@ -55,6 +55,7 @@ internal sealed partial class TrainingLoop
     /// </summary>
     private void GoBack(long step, Anomaly anomaly)
     {
+        TakeArrived(isNeeded: true);
         var present = State;
         _rollback ??= new ExchangeBuffer(0, 2);
         _rollback.Clear(gradients: true);
@@ -114,6 +115,7 @@ internal sealed partial class TrainingLoop
             _settings = _settings with { MicroBatchSize = size };
             _data = _data.With(_settings);
             _gradients = GradientBuffer();
+            _shares.Begin(_settings.MicroBatches, [.. Enumerable.Range(0, _place.Size).Select(_shares.IsArriving)]);
         }
     }
 

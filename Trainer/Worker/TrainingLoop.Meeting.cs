@@ -10,55 +10,41 @@ internal sealed partial class TrainingLoop
     private const int EntrySlots = 5;
 
     /// <summary>
-    /// Meets the other members and learns who is at which step. Those that are behind copy the state of the newest (the plan
-    /// only says what the coordinator knew); then all meet again.
+    /// Meets the other members and learns who is at which step (the plan only says what the coordinator knew). Those that are behind
+    /// take over the position of the newest, and its parameters while all step on.
     /// </summary>
     private Votes Enter()
     {
-        var votes = Meet(-1, out var places);
+        var votes = Meet(out var places);
         var newest = places.Max();
         if (newest.Step < 0)
         {
             throw new RingBrokenException($"No member of the epoch holds the state of {State.Run} that they were to begin with.");
         }
 
-        if (places.Any(place => place != newest))
+        bool[] behind = [.. places.Select(place => place != newest)];
+        _secondsBefore = _entry.Double(SecondsOfRank0);
+        if (behind.Contains(true))
         {
-            if (places[_place.Rank] != newest)
-            {
-                _replica.State = State with { Step = -1 };
-                _replica.State = _copy(Array.IndexOf(places, newest), newest.Step);
-                foreach (var copied in LastMetrics())
-                {
-                    // Rank 0 of the epoch before may have taken its report of this step with it.
-                    _replica.Remember(copied);
-                }
-
-                StepDone?.Invoke();
-            }
-
-            votes = Meet(newest.Step, out places);
-            if (places.Any(place => place != newest))
-            {
-                throw new RingBrokenException($"Members of the epoch are at different steps: {string.Join(", ", places.Select(place => place.Step))}.");
-            }
+            votes = CatchUp(behind, Array.IndexOf(behind, false), newest.Step);
+            _secondsBefore = State.TrainSeconds;
         }
 
         // Some may have learnt that a micro-batch or a loss scale was too large, when the others had not yet.
         UseMicroBatch(Enumerable.Range(0, _place.Size).Min(rank => (int)_entry.Single(SlotOf(rank) + 3)));
-        var scale = Enumerable.Range(0, _place.Size).Min(rank => _entry.Single(SlotOf(rank) + 4));
+        var scale = Enumerable.Range(0, _place.Size).Where(rank => !behind[rank]).Min(rank => _entry.Single(SlotOf(rank) + 4));
         if (State.LossScaler is { } scaler && scale > 0 && scale < scaler.Scale)
         {
             _replica.State = State with { LossScaler = new LossScaler(scale) };
         }
 
+        _shares.Begin(_settings.MicroBatches, behind);
         _clock = Stopwatch.GetTimestamp();
-        _secondsBefore = _entry.Double(SecondsOfRank0);
         _replica.State = State with { TrainSeconds = _secondsBefore };
         return votes;
     }
 
-    private Votes Meet(long round, out (long Step, int Rollbacks)[] places)
+    private Votes Meet(out (long Step, int Rollbacks)[] places)
     {
         _entry.Clear(gradients: true);
         AddVotes(_entry, validate: State.ValidationStep != State.Step);
@@ -72,7 +58,7 @@ internal sealed partial class TrainingLoop
             _entry.Set(SecondsOfRank0, State.TrainSeconds);
         }
 
-        Exchange(round, Buckets.Entry, _entry);
+        Exchange(-1, Buckets.Entry, _entry);
         places = [.. Enumerable.Range(0, _place.Size).Select(rank => ((long)_entry.Double(SlotOf(rank)), (int)_entry.Single(SlotOf(rank) + 2)))];
         return ReadVotes(_entry);
     }

@@ -20,6 +20,7 @@ internal sealed partial class TrainingLoop
             var buffer = new ExchangeBuffer(0, 1);
             if (_place.Rank == 0)
             {
+                TakeArrived(isNeeded: true);
                 var trial = PrecisionTrial.Run(_replica.Model, _data, _settings);
                 Tell(RunEventKinds.PrecisionChosen, $"Training is in {Precisions.NameOf(trial.Chosen)}: {trial.Reason}.");
                 buffer.AddCount(0, (int)trial.Chosen);

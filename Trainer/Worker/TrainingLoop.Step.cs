@@ -26,7 +26,9 @@ internal sealed partial class TrainingLoop
     private (Votes Votes, StepMetrics? Metrics) Step()
     {
         var step = State.Step + 1;
-        var (begin, end) = _settings.MicroBatchesOf(_place.Rank, _place.Size);
+        TakeArrived();
+        var (begin, end) = _arriving is null ? _shares.Of(_place.Rank) : default;
+        var start = Stopwatch.GetTimestamp();
         _gradients.Clear(gradients: begin == end);
         _replica.Model.Parameters.ZeroGradients();
         try
@@ -40,6 +42,7 @@ internal sealed partial class TrainingLoop
             _gradients.AddCount(OutOfMemoryVotes, 1);
         }
 
+        AddReport(end - begin, Stopwatch.GetElapsedTime(start));
         AddVotes(_gradients, validate: true);
         if (_place.Rank == 0)
         {
@@ -50,6 +53,12 @@ internal sealed partial class TrainingLoop
         Exchange(step, Buckets.Gradients, _gradients);
         _time.Lap(StepPhase.Exchange);
         var votes = ReadVotes(_gradients);
+        if (ReadReports(step) is { } differ)
+        {
+            Heal(step, differ);
+            return (votes with { Validate = State.ValidationStep != State.Step }, null);
+        }
+
         if (_gradients.Count(OutOfMemoryVotes) > 0)
         {
             ReduceMicroBatch(step);
@@ -146,7 +155,7 @@ internal sealed partial class TrainingLoop
     }
 
     private ExchangeBuffer GradientBuffer() =>
-        _replica.GradientBuffer(FirstLoss + _settings.MicroBatches, isOnlyAddend: _place.Size == 1 && _settings.MicroBatches == 1);
+        _replica.GradientBuffer(FirstLoss + _settings.MicroBatches + (ReportSlots * _place.Size), isOnlyAddend: _place.Size == 1 && _settings.MicroBatches == 1);
 
     private long MemoryBytes()
     {

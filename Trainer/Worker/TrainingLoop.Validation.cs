@@ -22,6 +22,7 @@ internal sealed partial class TrainingLoop
             done.ValidationLoss = loss;
             if (_place.Rank == 0 && WriteSamples is not null)
             {
+                TakeArrived(isNeeded: true);
                 done.Samples.Clear();
                 done.Samples.AddRange(WriteSamples());
             }
@@ -80,8 +81,7 @@ internal sealed partial class TrainingLoop
 
     private void MeasureShare(ExchangeBuffer validation, int batches)
     {
-        var begin = (int)((long)_place.Rank * batches / _place.Size);
-        var end = (int)((long)(_place.Rank + 1) * batches / _place.Size);
+        var (begin, end) = _shares.Of(_place.Rank, batches);
         for (var batch = begin; batch < end; batch++)
         {
             _data.ReadValidationBatch(batch);

@@ -10,7 +10,12 @@ namespace LlmPipeline.Trainer.Worker;
 /// <param name="Ring">The ring; null for the only member.</param>
 /// <param name="Rank">This worker's rank.</param>
 /// <param name="Size">Number of members.</param>
-internal sealed record RingPlace(IRingTransport? Ring, int Rank, int Size);
+/// <param name="Members">Ids of the members, by rank; null where they have none.</param>
+internal sealed record RingPlace(IRingTransport? Ring, int Rank, int Size, IReadOnlyList<string>? Members = null)
+{
+    /// <summary>A member, for a person.</summary>
+    public string NameOf(int rank) => Members?[rank] ?? $"rank {rank}";
+}
 
 /// <summary>
 /// Steps a replica together with the other members of an epoch. All members go through the same steps, validations and
@@ -35,7 +40,7 @@ internal sealed partial class TrainingLoop
     private readonly TrainingTrace _trace;
     private readonly ILogger _logger;
     private readonly ExchangeBuffer _entry;
-    private readonly Func<int, long, TrainerState> _copy;
+    private readonly Func<int, long, CancellationToken, Task> _copy;
     private readonly bool _onHost;
     private readonly StepClock _time = new(TimeProvider.System);
     private StepMetrics? _timed;
@@ -53,7 +58,7 @@ internal sealed partial class TrainingLoop
     /// <param name="data">Its ids.</param>
     /// <param name="place">This worker in the epoch.</param>
     /// <param name="onHost">The network computes on the host's buffers.</param>
-    /// <param name="copy">Fills the replica from a rank that is at a step.</param>
+    /// <param name="copy">Fills parameters and optimizer state from what a rank serves of a step, while steps go on.</param>
     /// <param name="control">What the worker wants.</param>
     /// <param name="progress">Takes reports of rank 0.</param>
     /// <param name="checkpoints">Takes checkpoints of rank 0.</param>
@@ -61,13 +66,14 @@ internal sealed partial class TrainingLoop
     /// <param name="trace">Spans.</param>
     /// <param name="logger">Log.</param>
     public TrainingLoop(
-        Replica replica, TrainingSettings settings, ITrainingData data, RingPlace place, bool onHost, Func<int, long, TrainerState> copy,
+        Replica replica, TrainingSettings settings, ITrainingData data, RingPlace place, bool onHost, Func<int, long, CancellationToken, Task> copy,
         ILoopControl control, IProgressSink progress, ICheckpointStore checkpoints, TrainerMetrics metrics, TrainingTrace trace, ILogger logger)
     {
         (_replica, _settings, _data, _place, _onHost, _copy) = (replica, settings, data, place, onHost, copy);
         (_control, _progress, _checkpoints, _metrics, _trace, _logger) = (control, progress, checkpoints, metrics, trace, logger);
         _writer = new CheckpointWriter(checkpoints, progress, metrics, trace, logger);
         _allReduce = place.Ring is null ? null : new RingAllReduce(place.Ring);
+        _shares = new MicroBatchShares(place.Size, settings.Rebalance);
         _entry = new ExchangeBuffer(0, FirstOwn + (EntrySlots * place.Size));
         _gradients = GradientBuffer();
         replica.Model.LabelSmoothing = settings.LabelSmoothing;
@@ -105,6 +111,9 @@ internal sealed partial class TrainingLoop
         {
             // A checkpoint on its way is finished before somebody else writes one.
             _writer.Finish(_replica);
+            StopArriving();
+            _replica.AbandonArrival();
+            _replica.StopServing();
         }
     }
 
@@ -144,6 +153,7 @@ internal sealed partial class TrainingLoop
             }
 
             Report(done);
+            TakeArrived();
             if (last)
             {
                 if (_place.Rank == 0)

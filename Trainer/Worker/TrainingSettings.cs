@@ -51,15 +51,14 @@ internal sealed record TrainingSettings
     /// <summary>What an anomaly is, and what is done about it.</summary>
     public GuardOptions Guard { get; init; } = new();
 
+    /// <summary>Slower workers get fewer micro-batches.</summary>
+    public bool Rebalance { get; init; }
+
     /// <summary>Micro-batches of a step, over all workers.</summary>
     public int MicroBatches => BatchSize / MicroBatchSize;
 
     /// <summary>Predicted tokens of a step, over all workers.</summary>
     public long TokensPerStep => (long)BatchSize * Context;
-
-    /// <summary>The contiguous range of micro-batches that a rank computes.</summary>
-    public (int Begin, int End) MicroBatchesOf(int rank, int size) =>
-        ((int)((long)rank * MicroBatches / size), (int)((long)(rank + 1) * MicroBatches / size));
 
     /// <summary>Takes the settings out of a resolved spec.</summary>
     /// <exception cref="FatalTrainingException">A number is missing or impossible.</exception>
@@ -90,6 +89,7 @@ internal sealed record TrainingSettings
             MinImprovement = training.MinImprovement,
             Schedule = LearningRateSchedule.Of(spec),
             Guard = GuardOf(training),
+            Rebalance = training.Rebalance,
         };
     }
 

@@ -40,7 +40,7 @@ internal static class LoneTraining
         var outside = new Outside();
         var loop = new TrainingLoop(
             replica, settings, new TrainingData(new Ids(ids ?? RandomIds(1_000_000, vocabulary)), null, settings), new RingPlace(null, 0, 1), true,
-            (_, _) => throw new InvalidOperationException("There is no other worker."), outside, outside, checkpoints ?? outside,
+            (_, _, _) => throw new InvalidOperationException("There is no other worker."), outside, outside, checkpoints ?? outside,
             new TrainerMetrics(services.GetRequiredService<IMeterFactory>()), trace, NullLogger.Instance)
         {
             StepDone = () => stepDone(replica),

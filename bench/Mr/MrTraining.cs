@@ -133,7 +133,7 @@ internal sealed class MrTraining : IDisposable
     {
         var best = new BestInMemory(what);
         using var trace = new TrainingTrace("runs/bench");
-        var loop = new TrainingLoop(replica, TrainingSettings.From(spec), data, new RingPlace(null, 0, 1), true, (_, _) => throw new InvalidOperationException(),
+        var loop = new TrainingLoop(replica, TrainingSettings.From(spec), data, new RingPlace(null, 0, 1), true, (_, _, _) => throw new InvalidOperationException(),
             new NoControl(), best, best, new TrainerMetrics(_services.GetRequiredService<IMeterFactory>()), trace, NullLogger.Instance);
         loop.Run();
         return best;

@@ -39,8 +39,17 @@ internal sealed class LoopHarness : IDisposable
     /// <summary>Changes what a rank trains on.</summary>
     public Func<int, ITrainingData, ITrainingData> Wrap { get; set; } = (_, data) => data;
 
+    /// <summary>Completes when the second half of the state may reach a rank that lacks it.</summary>
+    public Func<int, Task> Transfer { get; set; } = _ => Task.CompletedTask;
+
     /// <summary>Called by rank 0's thread after each step.</summary>
     public Action<long>? AfterStep { get; set; }
+
+    /// <summary>Called by every rank's thread after each step: rank, step.</summary>
+    public Action<int, long>? AfterStepOf { get; set; }
+
+    /// <summary>See <see cref="TrainingLoop.MaxDeferredBytes"/>.</summary>
+    public long MaxDeferredBytes { get; set; } = 1 << 30;
 
     /// <summary>Runs all ranks to the end; the exception of a rank takes the place of its outcome.</summary>
     public async Task<object[]> RunAsync()
@@ -70,11 +79,19 @@ internal sealed class LoopHarness : IDisposable
             using var trace = new TrainingTrace("runs/tiny");
             var loop = new TrainingLoop(
                 Replicas[rank], settings, Wrap(rank, Data(dataset, settings)), new RingPlace(ring, rank, size), true,
-                (source, step) => Copy(Replicas[source], Replicas[rank], step),
+                (source, step, stop) => CopyAsync(Replicas[source], rank, step, stop),
                 Controls[rank], Sink, Checkpoints, new TrainerMetrics(_services.GetRequiredService<IMeterFactory>()), trace, NullLogger.Instance)
             {
                 Begin = () => Begin(Replicas[rank]),
-                StepDone = rank == 0 ? () => AfterStep?.Invoke(Replicas[0].State.Step) : null,
+                MaxDeferredBytes = MaxDeferredBytes,
+                StepDone = () =>
+                {
+                    AfterStepOf?.Invoke(rank, Replicas[rank].State.Step);
+                    if (rank == 0)
+                    {
+                        AfterStep?.Invoke(Replicas[0].State.Step);
+                    }
+                },
             };
             return loop.Run();
         }
@@ -96,12 +113,15 @@ internal sealed class LoopHarness : IDisposable
         return fresh.State;
     }
 
-    private static TrainerState Copy(Replica from, Replica to, long step)
+    private async Task CopyAsync(Replica from, int rank, long step, CancellationToken stop)
     {
-        var bytes = new byte[from.StateBytes];
-        Assert.True(from.TryRead(step, 0, bytes));
-        to.Write(0, bytes);
-        return from.State;
+        var served = from.Served!;
+        Assert.Equal(step, served.Step);
+        var bytes = new byte[served.Length];
+        served.Read(0, bytes);
+        Replicas[rank].Write(0, bytes.AsSpan(0, bytes.Length / 2));
+        await Transfer(rank).WaitAsync(stop);
+        Replicas[rank].Write(bytes.Length / 2, bytes.AsSpan(bytes.Length / 2));
     }
 
     internal sealed class FakeControl : ILoopControl

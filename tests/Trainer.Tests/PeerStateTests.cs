@@ -29,6 +29,7 @@ public sealed class PeerStateTests : IAsyncLifetime
         _source.State = _source.State with { Step = 17, TokenCount = 17 * 48, BestValidationLoss = 1.5 };
         Array.Fill(_source.OptimizerState[0], 0.25f);
         Array.Fill(_source.OptimizerState[1], 0.5f);
+        _source.Serve();
         _holder.Current = _source;
         _registry.Enter(3, null);
     }
@@ -44,9 +45,24 @@ public sealed class PeerStateTests : IAsyncLifetime
     public async Task AStateArrivesBitForBit()
     {
         Assert.False(TrainingLoopTests.SameState(_source, _target));
-        _target.State = await FillAsync(3, 17);
+        _target.BeginArrival(_source.State);
+        Assert.False(_target.IsWhole);
+        await FillAsync(3, 17);
+        _target.CompleteArrival();
+        Assert.True(_target.IsWhole);
         Assert.True(TrainingLoopTests.SameState(_source, _target));
-        Assert.Equal(_source.State, _target.State);
+    }
+
+    [Fact]
+    public async Task WhatIsServedStaysAsItWasWhileTheReplicaStepsOn()
+    {
+        var served = _source.OptimizerState[0][0];
+        _source.OptimizerState[0][0] = 77;
+        _source.State = _source.State with { Step = 20 };
+        await FillAsync(3, 17);
+        Assert.Equal(served, _target.OptimizerState[0][0]);
+        _source.StopServing();
+        Assert.Equal(StatusCode.Aborted, (await Assert.ThrowsAsync<RpcException>(() => FillAsync(3, 17))).StatusCode);
     }
 
     [Theory]
@@ -64,11 +80,12 @@ public sealed class PeerStateTests : IAsyncLifetime
     {
         using var larger = TinyRun.NewReplica(TinyRun.Spec(s => s.Model.Width = 32));
         larger.State = larger.State with { Step = 17 };
+        larger.Serve();
         _holder.Current = larger;
         var error = await Assert.ThrowsAsync<InvalidDataException>(() => FillAsync(3, 17));
         Assert.Contains($"{_target.StateBytes} bytes", error.Message);
     }
 
-    private Task<TrainerState> FillAsync(long epoch, long step) => StateCopy.FillAsync(
+    private Task FillAsync(long epoch, long step) => StateCopy.FillAsync(
         _target, $"http://localhost:{_port}", new CopyStateRequest { Epoch = epoch, Run = "runs/tiny", Attempt = 1, Step = step }, CancellationToken.None).WaitAsync(TinyRun.Timeout);
 }
