@@ -5,26 +5,30 @@ using LlmPipeline.Fakes;
 using LlmPipeline.Runs.V1;
 using LlmPipeline.Storage;
 
-namespace LlmPipeline.EndToEnd.Tests;
+namespace LlmPipeline.Faults;
 
 /// <summary>Preprocessor, coordinator, workers and Evaluator as real processes over one folder. Nothing of it stays behind.</summary>
-internal sealed class PipelineProcesses : IDisposable
+public sealed class PipelineProcesses : IDisposable
 {
     /// <summary>Longest time for anything.</summary>
     public static readonly TimeSpan Patience = TimeSpan.FromSeconds(90);
 
+    /// <summary>Longest time for anything here.</summary>
+    public TimeSpan Limit { get; init; } = Patience;
+
     private readonly TemporaryFolder _folder = new();
     private readonly List<ServiceProcess> _workers = [];
+    private readonly List<ServiceProcess> _coordinators = [];
     private readonly GrpcChannel _channel;
 
     /// <summary>Starts nothing yet.</summary>
     public PipelineProcesses()
     {
         Store = BlobStore.Open($"folder={StorageFolder}");
-        Preprocessor = Service("preprocessor", "Preprocessor");
-        Evaluator = Service("evaluator", "Evaluator");
-        Coordinator = Service("trainer", "Trainer", ("Trainer__Role", "coordinator"), ("Preprocessor__Endpoint", Preprocessor.Address), ("Evaluator__Endpoint", Evaluator.Address));
-        Gateway = Service("gateway", "Gateway", ("Trainer__Endpoint", Coordinator.Address));
+        Preprocessor = Service("preprocessor", "Preprocessor", []);
+        Evaluator = Service("evaluator", "Evaluator", []);
+        Coordinator = Service("trainer", "Trainer", CoordinatorSettings);
+        Gateway = Service("gateway", "Gateway", [("Trainer__Endpoint", Coordinator.Address)]);
         _channel = GrpcChannel.ForAddress(Coordinator.Address, new GrpcChannelOptions
         {
             InitialReconnectBackoff = TimeSpan.FromMilliseconds(100),
@@ -74,10 +78,27 @@ internal sealed class PipelineProcesses : IDisposable
     /// <summary>Starts one more worker.</summary>
     public ServiceProcess StartWorker(params (string Key, string Value)[] settings)
     {
-        var worker = Service($"worker-{_workers.Count}", "Trainer", [("Trainer__Role", "worker"), ("Trainer__Endpoint", Coordinator.Address), ("Worker__Device", "cpu"), .. settings]);
-        _workers.Add(worker);
+        var worker = AddWorker([], settings);
         worker.Start();
         return worker;
+    }
+
+    /// <summary>Adds one more worker, and does not start it yet.</summary>
+    /// <param name="launcher">What stands before its command; see <see cref="ServiceProcess.Launcher"/>.</param>
+    /// <param name="settings">Settings beyond those that all workers have, or instead of them.</param>
+    public ServiceProcess AddWorker(IReadOnlyList<string> launcher, params (string Key, string Value)[] settings)
+    {
+        var worker = Service($"worker-{_workers.Count}", "Trainer", [("Trainer__Role", "worker"), ("Trainer__Endpoint", Coordinator.Address), ("Worker__Device", "cpu"), .. settings], launcher);
+        _workers.Add(worker);
+        return worker;
+    }
+
+    /// <summary>One more coordinator over the same storage, which is not started yet.</summary>
+    public ServiceProcess AddCoordinator()
+    {
+        var coordinator = Service($"trainer-{_coordinators.Count + 2}", "Trainer", CoordinatorSettings);
+        _coordinators.Add(coordinator);
+        return coordinator;
     }
 
     /// <summary>Kills all that runs, at once.</summary>
@@ -138,7 +159,7 @@ internal sealed class PipelineProcesses : IDisposable
     public async Task<Run> CreateAsync(string id, RunSpec spec)
     {
         var request = new CreateRunRequest { RunId = id, Spec = spec, RequestId = Guid.NewGuid().ToString() };
-        var deadline = DateTime.UtcNow + Patience;
+        var deadline = DateTime.UtcNow + Limit;
         while (true)
         {
             try
@@ -155,7 +176,7 @@ internal sealed class PipelineProcesses : IDisposable
     /// <summary>Follows a run, over restarts of the coordinator, until a condition holds. Fails with all that is known.</summary>
     public async Task<Run> WaitAsync(string name, string what, Func<Run, bool> condition)
     {
-        using var timeout = new CancellationTokenSource(Patience);
+        using var timeout = new CancellationTokenSource(Limit);
         Run? last = null;
         while (true)
         {
@@ -171,11 +192,11 @@ internal sealed class PipelineProcesses : IDisposable
                     }
                 }
 
-                Assert.Fail($"{name} ended without '{what}'.\n{Describe(last)}");
+                throw new InvalidOperationException($"{name} ended without '{what}'.\n{Describe(last)}");
             }
             catch (Exception exception) when (timeout.IsCancellationRequested && exception is RpcException or OperationCanceledException)
             {
-                Assert.Fail($"{name} did not come to '{what}' within {Patience.TotalSeconds} s.\n{Describe(last)}");
+                throw new TimeoutException($"{name} did not come to '{what}' within {Limit.TotalSeconds} s.\n{Describe(last)}");
             }
             catch (RpcException exception) when (exception.StatusCode is StatusCode.Unavailable or StatusCode.Internal or StatusCode.Cancelled)
             {
@@ -187,11 +208,15 @@ internal sealed class PipelineProcesses : IDisposable
     /// <summary>Waits until the newest step meets a condition.</summary>
     public async Task WaitForStepAsync(string name, string what, Func<StepMetrics, bool> condition)
     {
-        var end = DateTime.UtcNow + Patience;
+        var end = DateTime.UtcNow + Limit;
         StepMetrics? newest = null;
         while (newest is null || !condition(newest))
         {
-            Assert.True(DateTime.UtcNow < end, $"{name} did not come to '{what}'; the newest step is {newest}.\n{Describe(null)}");
+            if (DateTime.UtcNow > end)
+            {
+                throw new TimeoutException($"{name} did not come to '{what}'; the newest step is {newest}.\n{Describe(null)}");
+            }
+
             await Task.Delay(50);
             var metrics = (await Runs.ListStepMetricsAsync(new ListStepMetricsRequest { Name = name, AfterStep = newest?.Step ?? 0, PageSize = 10_000 })).Metrics;
             newest = metrics.Count > 0 ? metrics[^1] : newest;
@@ -201,7 +226,7 @@ internal sealed class PipelineProcesses : IDisposable
     /// <summary>Every step's numbers, as text that shows every bit.</summary>
     public async Task<IReadOnlyList<string>> CurveAsync(string name)
     {
-        var metrics = (await Runs.ListStepMetricsAsync(new ListStepMetricsRequest { Name = name, PageSize = 10_000 }, deadline: DateTime.UtcNow + Patience)).Metrics;
+        var metrics = (await Runs.ListStepMetricsAsync(new ListStepMetricsRequest { Name = name, PageSize = 10_000 }, deadline: DateTime.UtcNow + Limit)).Metrics;
         return [.. metrics.Select(m => string.Create(CultureInfo.InvariantCulture,
             $"{m.Step} {m.TrainLoss:R} {m.GradientNorm:R} {m.LearningRate:R} {m.TokenCount} {(m.HasValidationLoss ? m.ValidationLoss : 0):R}"))];
     }
@@ -221,12 +246,15 @@ internal sealed class PipelineProcesses : IDisposable
         _folder.Dispose();
     }
 
-    private IEnumerable<ServiceProcess> All() => [Preprocessor, Coordinator, Evaluator, Gateway, .. _workers];
+    private (string Key, string Value)[] CoordinatorSettings =>
+        [("Trainer__Role", "coordinator"), ("Preprocessor__Endpoint", Preprocessor.Address), ("Evaluator__Endpoint", Evaluator.Address)];
 
-    private ServiceProcess Service(string name, string project, params (string Key, string Value)[] settings)
+    private IEnumerable<ServiceProcess> All() => [Preprocessor, Coordinator, Evaluator, Gateway, .. _coordinators, .. _workers];
+
+    private ServiceProcess Service(string name, string project, (string Key, string Value)[] settings, IReadOnlyList<string>? launcher = null)
     {
-        var environment = settings.ToDictionary(s => s.Key, s => s.Value);
+        var environment = settings.GroupBy(s => s.Key).ToDictionary(s => s.Key, s => s.Last().Value);
         environment["ConnectionStrings__storage"] = $"folder={StorageFolder}";
-        return new ServiceProcess(name, project, environment);
+        return new ServiceProcess(name, project, environment) { Launcher = launcher ?? [] };
     }
 }

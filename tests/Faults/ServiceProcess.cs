@@ -2,11 +2,12 @@ using System.Diagnostics;
 using System.Globalization;
 using System.Net;
 using System.Net.Sockets;
+using System.Runtime.InteropServices;
 
-namespace LlmPipeline.EndToEnd.Tests;
+namespace LlmPipeline.Faults;
 
 /// <summary>One of the services, as a process of its own on a port of its own. It can be killed and started again.</summary>
-internal sealed class ServiceProcess(string name, string project, IReadOnlyDictionary<string, string> environment) : IDisposable
+public sealed partial class ServiceProcess(string name, string project, IReadOnlyDictionary<string, string> environment) : IDisposable
 {
     private const int MaxOutputLines = 400;
 
@@ -29,6 +30,27 @@ internal sealed class ServiceProcess(string name, string project, IReadOnlyDicti
     /// <summary>Whether the process is there.</summary>
     public bool IsRunning => _process is { HasExited: false };
 
+    /// <summary>Id of the process that was started last.</summary>
+    public int Id => _process?.Id ?? throw new InvalidOperationException($"{name} was not started.");
+
+    /// <summary>Exit code of the process that was started last; 137 after SIGKILL. Null while it runs.</summary>
+    public int? ExitCode => _process is { HasExited: true } process ? process.ExitCode : null;
+
+    /// <summary>What stands before the command: a program that puts its own process into a place of its own and then becomes the service.</summary>
+    public IReadOnlyList<string> Launcher { get; init; } = [];
+
+    /// <summary>Resident memory in bytes; 0 when the process is gone.</summary>
+    public long ResidentBytes => FromProc("status", text => text.Split('\n').FirstOrDefault(l => l.StartsWith("VmRSS:", StringComparison.Ordinal)) is { } line
+        ? long.Parse(line.AsSpan(6).Trim().TrimEnd(" kB"), CultureInfo.InvariantCulture) * 1024
+        : 0);
+
+    /// <summary>User and system time so far; zero when the process is gone.</summary>
+    public TimeSpan CpuTime => FromProc("stat", text =>
+    {
+        var fields = text[(text.LastIndexOf(')') + 2)..].Split(' ');
+        return TimeSpan.FromSeconds((long.Parse(fields[11], CultureInfo.InvariantCulture) + long.Parse(fields[12], CultureInfo.InvariantCulture)) / 100.0);
+    });
+
     /// <summary>The newest lines that it wrote.</summary>
     public string Output
     {
@@ -44,9 +66,9 @@ internal sealed class ServiceProcess(string name, string project, IReadOnlyDicti
     /// <summary>Starts the process, and does not wait until it answers.</summary>
     public void Start()
     {
-        var start = new ProcessStartInfo(Environment.GetEnvironmentVariable("DOTNET_HOST_PATH") ?? "dotnet")
+        string[] command = [.. Launcher, Environment.GetEnvironmentVariable("DOTNET_HOST_PATH") ?? "dotnet", "exec", Assembly()];
+        var start = new ProcessStartInfo(command[0], command[1..])
         {
-            ArgumentList = { "exec", Assembly() },
             RedirectStandardOutput = true,
             RedirectStandardError = true,
             UseShellExecute = false,
@@ -66,6 +88,7 @@ internal sealed class ServiceProcess(string name, string project, IReadOnlyDicti
         // Whatever becomes of the tests, no service outlives them.
         start.Environment["LLMPIPELINE_PARENT_PID"] = Environment.ProcessId.ToString(CultureInfo.InvariantCulture);
         Keep("-- started --");
+        _process?.Dispose();
         _process = Process.Start(start)!;
         _process.OutputDataReceived += (_, line) => Keep(line.Data);
         _process.ErrorDataReceived += (_, line) => Keep(line.Data);
@@ -86,12 +109,37 @@ internal sealed class ServiceProcess(string name, string project, IReadOnlyDicti
         Keep("-- killed --");
     }
 
-    /// <summary>Stops the process (SIGSTOP) without ending it, or lets it go on (SIGCONT).</summary>
+    /// <summary>Sends a signal: STOP freezes the process, CONT lets it go on, TERM asks it to end, KILL ends it.</summary>
     public void Signal(string signal)
     {
-        using var kill = Process.Start("kill", [$"-{signal}", _process!.Id.ToString(CultureInfo.InvariantCulture)]);
-        kill.WaitForExit();
+        var number = signal switch
+        {
+            "STOP" => 19,
+            "CONT" => 18,
+            "TERM" => 15,
+            "KILL" => 9,
+            _ => throw new ArgumentException($"'{signal}' is not one of STOP, CONT, TERM, KILL.", nameof(signal)),
+        };
+        if (SendSignal(Id, number) != 0)
+        {
+            throw new InvalidOperationException($"{name} (process {Id}) did not take SIG{signal}: error {Marshal.GetLastPInvokeError()}.");
+        }
+
         Keep($"-- {signal} --");
+    }
+
+    /// <summary>Waits until the process is gone; false when it is not within the time.</summary>
+    public async Task<bool> WaitForExitAsync(TimeSpan limit)
+    {
+        try
+        {
+            await _process!.WaitForExitAsync().WaitAsync(limit);
+            return true;
+        }
+        catch (TimeoutException)
+        {
+            return false;
+        }
     }
 
     public void Dispose()
@@ -108,13 +156,30 @@ internal sealed class ServiceProcess(string name, string project, IReadOnlyDicti
         return ((IPEndPoint)listener.LocalEndpoint).Port;
     }
 
+    /// <summary>The service as it was built with the program that runs here.</summary>
     private string Assembly()
     {
-        // tests/EndToEnd.Tests/bin/Debug/net10.0/ -> Trainer/bin/Debug/net10.0/
         var framework = new DirectoryInfo(Path.TrimEndingDirectorySeparator(AppContext.BaseDirectory));
-        var root = framework.Parent!.Parent!.Parent!.Parent!.Parent!.FullName;
-        var assembly = Path.Combine(root, project, "bin", framework.Parent.Name, framework.Name, $"LlmPipeline.{project}.dll");
+        var root = framework.Parent;
+        while (root is not null && !File.Exists(Path.Combine(root.FullName, "LlmPipeline.sln")))
+        {
+            root = root.Parent;
+        }
+
+        var assembly = Path.Combine(root?.FullName ?? "", project, "bin", framework.Parent!.Name, framework.Name, $"LlmPipeline.{project}.dll");
         return File.Exists(assembly) ? assembly : throw new FileNotFoundException($"{assembly} is not built; build the solution.");
+    }
+
+    private T? FromProc<T>(string file, Func<string, T> read)
+    {
+        try
+        {
+            return _process is { HasExited: false } process ? read(File.ReadAllText($"/proc/{process.Id}/{file}")) : default;
+        }
+        catch (IOException)
+        {
+            return default;
+        }
     }
 
     private void Keep(string? line)
@@ -133,4 +198,7 @@ internal sealed class ServiceProcess(string name, string project, IReadOnlyDicti
             }
         }
     }
+
+    [LibraryImport("libc", EntryPoint = "kill", SetLastError = true)]
+    private static partial int SendSignal(int process, int signal);
 }

@@ -1,0 +1,34 @@
+using LlmPipeline.Faults.Scenarios;
+
+namespace LlmPipeline.Faults.Tests;
+
+/// <summary>A scenario once, at one random instant.</summary>
+internal static class ShortForm
+{
+    /// <summary>Wall time that a shared machine may take, as a multiple of what a quiet one has.</summary>
+    private const double Slack = 3;
+
+    public static async Task RunAsync(Scenario scenario, ReferenceSetup setup, ITestOutputHelper output)
+    {
+        var seed = Environment.GetEnvironmentVariable("LLMPIPELINE_FAULT_SEED") is { Length: > 0 } text ? int.Parse(text, null) : Random.Shared.Next();
+        output.WriteLine($"Seed {seed}: LLMPIPELINE_FAULT_SEED={seed} takes the same instants again.");
+        try
+        {
+            var figures = await scenario.RunAsync(setup, new Random(seed));
+            var reference = await setup.ReferenceAsync();
+            output.WriteLine($"{reference.Run.Spec.Model.Layers} layers, {reference.Steps.Average(s => s.StepSeconds) * 1000:0} ms a step undisturbed on one worker.");
+            foreach (var figure in figures)
+            {
+                output.WriteLine($"{figure.What}: {figure.Value:0.###} (goal {figure.Goal:0.###})");
+            }
+
+            Assert.All(figures, figure => Assert.True(figure.Meets(Slack), $"{scenario.Title}, seed {seed}: {figure.What} is {figure.Value:0.###}, the goal is {figure.Goal:0.###}."));
+        }
+        catch
+        {
+            // Whatever state the processes are in, the next test begins with others.
+            setup.Discard();
+            throw;
+        }
+    }
+}
