@@ -10,7 +10,7 @@ public static class Generation
     /// cancellation. A prompt longer than the context keeps its newest tokens; beyond the context the window slides.
     /// </summary>
     /// <remarks>
-    /// An empty prompt begins after an end-of-text id. When the context is full, the window begins again with its newest half:
+    /// An empty prompt begins after an end-of-text id; where a model has a begin-of-text id of its own, every prompt begins with it. When the context is full, the window begins again with its newest half:
     /// positions are learned, so the cache of a slid window would be worth nothing.
     /// </remarks>
     /// <exception cref="ArgumentException">An option is out of range, or an id is not of the vocabulary.</exception>
@@ -65,7 +65,9 @@ public static class Generation
     private static IEnumerable<int> Continue(ITokenModel model, IReadOnlyList<int> prompt, int maxTokens, SamplingOptions options, CancellationToken cancellationToken)
     {
         var (context, endOfText) = (model.MaxPositions ?? int.MaxValue, model.EndOfTextId);
-        var window = prompt.Count == 0 ? [endOfText] : prompt.Skip(prompt.Count - context).ToList();
+        var begin = model.BeginOfTextId;
+        IReadOnlyList<int> begun = prompt.Count == 0 || (begin != endOfText && prompt[0] != begin) ? [begin, .. prompt] : prompt;
+        var window = begun.Skip(begun.Count - context).ToList();
         var logits = new float[model.VocabularySize];
         var state = model.BeginGeneration(1);
         try

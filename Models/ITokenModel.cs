@@ -6,8 +6,14 @@ public interface ITokenModel : IDisposable
     /// <summary>Number of ids.</summary>
     int VocabularySize { get; }
 
-    /// <summary>Id that ends a text, and begins an empty prompt.</summary>
+    /// <summary>Id that ends a text.</summary>
     int EndOfTextId { get; }
+
+    /// <summary>
+    /// Id that a text begins with: <see cref="EndOfTextId"/>, which only an empty prompt needs, or one of the model's own, which every
+    /// prompt is begun with.
+    /// </summary>
+    int BeginOfTextId { get; }
 
     /// <summary>Most tokens that a prediction can depend on.</summary>
     int Context { get; }

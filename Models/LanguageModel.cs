@@ -46,6 +46,9 @@ public abstract class LanguageModel : ITokenModel
     public int EndOfTextId => Config.EndOfTextId;
 
     /// <inheritdoc/>
+    public int BeginOfTextId => Config.BeginOfTextId ?? Config.EndOfTextId;
+
+    /// <inheritdoc/>
     public int Context => Config.Context;
 
     /// <inheritdoc/>

@@ -66,6 +66,9 @@ public sealed record ModelConfig
     /// <summary>Id of <c>&lt;|endoftext|&gt;</c>.</summary>
     public int EndOfTextId { get; init; }
 
+    /// <summary>Id that every text begins with, as Llamas of others have it; null where <see cref="EndOfTextId"/> is all there is.</summary>
+    public int? BeginOfTextId { get; init; }
+
     /// <summary>What a norm adds to the variance.</summary>
     public double NormEpsilon { get; init; } = 1e-5;
 
@@ -95,6 +98,7 @@ public sealed record ModelConfig
         Check(Context is > 0 and <= 1 << 20, $"Context is {Context}; it must be in 1..{1 << 20}.");
         Check(Dropout is >= 0 and < 1, $"Dropout is {Dropout}; it must be at least 0 and less than 1.");
         Check(EndOfTextId >= 0 && EndOfTextId < VocabularySize, $"EndOfTextId is {EndOfTextId}; it must be an id of the vocabulary, that is less than {VocabularySize}.");
+        Check(BeginOfTextId is null || (BeginOfTextId >= 0 && BeginOfTextId < VocabularySize), $"BeginOfTextId is {BeginOfTextId}; it must be an id of the vocabulary, that is less than {VocabularySize}.");
         Check(NormEpsilon is > 0 and < 1, $"NormEpsilon is {NormEpsilon}; it must be more than 0 and less than 1.");
         Check(Labels is null || (Labels.Count is > 1 and <= 1 << 16 && Labels.All(l => l.Length > 0) && Labels.Distinct().Count() == Labels.Count),
             $"Labels are {string.Join(", ", Labels?.Take(5).Select(l => $"'{l}'") ?? [])}; there must be 2 to {1 << 16} of them, all different and none empty.");

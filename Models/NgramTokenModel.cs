@@ -25,6 +25,9 @@ public sealed class NgramTokenModel(NgramModel ngrams, string? trainedOn) : ITok
     public int EndOfTextId => ngrams.EndOfTextId;
 
     /// <inheritdoc/>
+    public int BeginOfTextId => ngrams.EndOfTextId;
+
+    /// <inheritdoc/>
     public int Context => ngrams.Order - 1;
 
     /// <inheritdoc/>

@@ -46,7 +46,7 @@ internal static class CheckpointBench
 
             {machine}
 
-            The trainer's loop in one process, {Said(with, "parameters").Median:N0} parameters (fp32, AdamW), {Steps} steps of 128 tokens, with a checkpoint every {Interval} steps (the default) and at the end, and without; {rounds} processes a side in turn. A checkpoint is {Said(with, "checkpoint_bytes").Median / 1e6:F0} MB in a folder: weights, both moments, position, manifest with SHA-256. Steps are short here; with larger batches the share is smaller.
+            The trainer's loop in one process, {Said(with, "parameters").Median:N0} parameters (fp32, AdamW), {Steps} steps of 64 tokens, with a checkpoint every {Interval} steps (the default) and at the end, and without; {rounds} processes a side in turn. A checkpoint is {Said(with, "checkpoint_bytes").Median / 1e6:F0} MB in a folder: weights, both moments, position, manifest with SHA-256. Steps are short here; with larger batches the share is smaller.
 
             | | wall s of the steps | CPU s of the steps | resident MB after 100 steps, at the end |
             | --- | ---: | ---: | ---: |
@@ -80,7 +80,7 @@ internal static class CheckpointBench
         var spec = new RunSpec
         {
             Model = new ModelSpec { Architecture = "gpt2", Layers = 6, Heads = 6, Width = 384, Context = 64, Dropout = 0, Bias = false },
-            Training = new TrainingSpec { Steps = Steps, BatchSize = 2, MicroBatchSize = 2, CheckpointInterval = Interval },
+            Training = new TrainingSpec { Steps = Steps, BatchSize = 1, MicroBatchSize = 1, CheckpointInterval = Interval },
         };
         long parameters = 0, early = 0;
         long begin = 0;

@@ -76,7 +76,7 @@ internal sealed class FewShot
     /// <summary>Summed log-probability of ids behind a prompt, in nats. A prompt that does not fit loses its begin.</summary>
     public static double Score(ITokenModel model, ReadOnlySpan<int> prompt, ReadOnlySpan<int> continuation)
     {
-        int[] ids = [model.EndOfTextId, .. prompt, .. continuation];
+        int[] ids = [model.BeginOfTextId, .. prompt, .. continuation];
         var room = model is LanguageModel ? model.Context : model.MaxPositions ?? int.MaxValue;
         if (continuation.Length >= room)
         {

@@ -99,7 +99,7 @@ internal sealed class LlamaArchitecture : NetworkArchitecture
         ["attention_dropout"] = config.Dropout,
         ["initializer_range"] = 0.02,
         ["tie_word_embeddings"] = config.Tied,
-        ["bos_token_id"] = config.EndOfTextId,
+        ["bos_token_id"] = config.BeginOfTextId ?? config.EndOfTextId,
         ["eos_token_id"] = config.EndOfTextId,
         ["torch_dtype"] = "float32",
         ["use_cache"] = true,
@@ -115,6 +115,7 @@ internal sealed class LlamaArchitecture : NetworkArchitecture
         keys.RequireBool("attention_bias", expected: false);
         keys.RequireBool("mlp_bias", expected: false);
         var (width, heads) = (keys.Integer("hidden_size"), keys.Integer("num_attention_heads"));
+        var endOfText = keys.Has("eos_token_id") ? keys.Integer("eos_token_id") : 0;
         var headSize = keys.Has("head_dim") ? keys.Integer("head_dim") : 0;
         return new ModelConfig
         {
@@ -132,7 +133,8 @@ internal sealed class LlamaArchitecture : NetworkArchitecture
             NormEpsilon = keys.Real("rms_norm_eps", 1e-6),
             Tied = keys.Bool("tie_word_embeddings", false),
             Bias = false,
-            EndOfTextId = keys.Has("eos_token_id") ? keys.Integer("eos_token_id") : 0,
+            EndOfTextId = endOfText,
+            BeginOfTextId = keys.Has("bos_token_id") && keys.Integer("bos_token_id") is var begin && begin != endOfText ? begin : null,
         };
     }
 

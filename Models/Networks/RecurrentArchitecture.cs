@@ -45,18 +45,35 @@ internal sealed class RecurrentArchitecture(RecurrentCell cell) : OwnFormatArchi
         }
     }
 
-    // As torch.nn: weights and biases of layers and head are uniform up to 1 / sqrt(width), the forget gate's too (a bias of 1,
-    // Jozefowicz et al. 2015, learns more slowly here); an embedding is standard normal, or, where it is the head as well, uniform
-    // like a head.
+    // Each gate by itself: weights of the input uniform up to sqrt(6 / (inputs + width)) (Glorot and Bengio 2010), those of the state
+    // orthogonal (Saxe et al. 2014), biases 0. torch.nn's values up to 1 / sqrt(width) are smaller, and an LSTM learns more slowly with
+    // them (docs/log.md). The head is uniform up to 1 / sqrt(width); an embedding is standard normal, or, where it is the head as well,
+    // uniform like a head.
     public override void Initialize(ModelConfig config, ParameterView view, Span<float> values, ulong seed)
     {
+        var width = config.Width;
         if (view.Name == Embedding && !config.Tied)
         {
             ParameterLayout.FillNormal(values, 1, seed);
         }
+        else if (view.Name == Embedding || BlockOf(view.Name) is null)
+        {
+            ParameterLayout.FillUniform(values, 1 / Math.Sqrt(view.Name == Embedding ? view.Shape[1] : width), seed);
+        }
+        else if (view.Shape.Count == 1)
+        {
+            values.Clear();
+        }
+        else if (view.Name.Contains(".weight_ih_", StringComparison.Ordinal))
+        {
+            ParameterLayout.FillUniform(values, Math.Sqrt(6.0 / (view.Shape[1] + width)), seed);
+        }
         else
         {
-            ParameterLayout.FillUniform(values, 1 / Math.Sqrt(view.Name == Embedding ? view.Shape[1] : config.Width), seed);
+            for (var gate = 0; gate < cell.Gates; gate++)
+            {
+                Orthogonal.Fill(values.Slice(gate * width * width, width * width), width, Seeds.Derive((long)seed, "gate", gate));
+            }
         }
     }
 

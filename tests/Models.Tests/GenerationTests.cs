@@ -114,6 +114,19 @@ public sealed class GenerationTests
     }
 
     [Fact]
+    public void EveryPromptBeginsWithTheModelsOwnBeginOfText()
+    {
+        var greedy = new SamplingOptions { Temperature = 0 };
+        using var plain = TestModels.Create(TestModels.TinyLlama);
+        using var model = TestModels.Create(TestModels.TinyLlama with { BeginOfTextId = 7 });
+        var expected = Generation.Generate(plain, [7, 1, 2, 3], 8, greedy).ToArray();
+        Assert.Equal(expected, Generation.Generate(model, [1, 2, 3], 8, greedy));
+        Assert.Equal(expected, Generation.Generate(model, [7, 1, 2, 3], 8, greedy));
+        Assert.NotEqual(expected, Generation.Generate(plain, [1, 2, 3], 8, greedy));
+        Assert.Equal(Generation.Generate(plain, [7], 8, greedy), Generation.Generate(model, [], 8, greedy));
+    }
+
+    [Fact]
     public void BeyondTheContextTheWindowSlides()
     {
         using var model = TestModels.Create();

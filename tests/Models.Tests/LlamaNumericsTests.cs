@@ -170,6 +170,7 @@ public sealed class LlamaNumericsTests
         var expected = JsonNode.Parse(File.ReadAllText(Path.Combine(folder, "expected.json")))!;
         int[] ids = [.. expected["input_ids"]!.AsArray().Select(id => (int)id!)];
         using var model = ModelDirectory.LoadNetwork(folder, torch.CPU);
+        Assert.Equal((1, 2), (model.BeginOfTextId, model.EndOfTextId));
         var logits = TestModels.ForwardLogits(model, ids, 1).Chunk(model.VocabularySize).ToArray();
         for (var t = 0; t < ids.Length; t++)
         {

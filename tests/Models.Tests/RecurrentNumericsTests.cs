@@ -213,7 +213,7 @@ public sealed class RecurrentNumericsTests
         => new() { Architecture = architecture, VocabularySize = Vocabulary, Layers = 2, Width = 16, Context = Time, EndOfTextId = 28, Tied = false };
 
     private static LanguageModel Create(string architecture, int width, int? embedding, bool bias, bool tied)
-        => TestModels.Create(Config(architecture) with { Width = width, EmbeddingWidth = embedding, Bias = bias, Tied = tied }, scale: 3);
+        => TestModels.Create(Config(architecture) with { Width = width, EmbeddingWidth = embedding, Bias = bias, Tied = tied }, scale: 2);
 
     private static Dictionary<string, double[]> Tensors(LanguageModel model)
         => model.Parameters.Views.ToDictionary(v => v.Name, v => model.Parameters.Values.Slice(v.Offset, v.Length).ToArray().Select(x => (double)x).ToArray());
