@@ -1,5 +1,6 @@
 using System.Globalization;
 using LlmPipeline.Bench;
+using LlmPipeline.Bench.Exchange;
 using LlmPipeline.Bench.Quality;
 
 // One command a figure: dotnet run -c Release --project bench -- NAME [arguments]
@@ -29,6 +30,8 @@ return args switch
     [RecurrentSpeedBench.SelfCommand, .. var rest] => RecurrentSpeedBench.RunSelf(rest),
     ["checkpoint", .. var rest] => await CheckpointBench.RunAsync(Rounds(rest, 3)),
     [CheckpointBench.SelfCommand, var folder] => CheckpointBench.RunSelf(folder),
+    ["allreduce", .. var rest] => await AllReduceBench.RunAsync(rest),
+    [AllReduceRank.Command, .. var rest] => await AllReduceRank.RunAsync(rest),
     ["multilingual"] => await MultilingualBench.RunAsync(),
     _ => Usage(),
 };
@@ -48,6 +51,8 @@ static int Usage()
           optimizer [ROUNDS]                a step of AdamW over 10.7 million parameters against PyTorch's (needs python3-torch); default 5
           text-memory [PART ...] [scale=S]  peak memory and throughput from files to shards: 100mb, 4gb, line, files; needs 20 GB of disk
           mr [folds=N] [--anew]             sentence polarity: pretrained and fine-tuned against from scratch, 10 folds (needs LLMPIPELINE_TEST_DATA)
+          allreduce [ROUNDS [RANKS [FLOATS]]]  gradients summed over gRPC beside Gloo and plain sockets, 2 and 4 ranks, 10 and 100 million; default 6
+                                            (needs /usr/bin/python3 with torch)
           checkpoint [ROUNDS]               what checkpoints cost a run of 10.7 million parameters; default 3
           multilingual                      tokens of 48 languages with a vocabulary of 32k, relative to English (needs LLMPIPELINE_TEST_DATA)
           recurrent-speed [ROUNDS]          training an LSTM on WikiText-2 words, beside PyTorch on one core; default 3 (needs LLMPIPELINE_TEST_DATA)

@@ -10,18 +10,36 @@ namespace LlmPipeline.Trainer.Collectives;
 /// <param name="Size">Number of ranks, as it knows it.</param>
 internal sealed record PullRequest(long Epoch, int Rank, int Size);
 
-/// <summary>A chunk on its way out; on the way in it is consumed while it is read.</summary>
+/// <summary>A chunk on its way out.</summary>
 internal sealed class GradientChunk
 {
-    public ChunkHeader Header { get; set; }
+    private byte[] _bytes = [];
+    private int _length;
 
-    public IChunkData? Data { get; set; }
+    /// <summary>Header and elements.</summary>
+    public ReadOnlySpan<byte> Bytes => _bytes.AsSpan(0, _length);
+
+    /// <summary>Becomes another chunk.</summary>
+    public void Fill(in ChunkHeader header, IChunkData data)
+    {
+        var needed = ChunkHeader.Size + data.MaxBytes(header);
+        if (_bytes.Length < needed)
+        {
+            _bytes = GC.AllocateUninitializedArray<byte>(needed);
+        }
+
+        header.WriteTo(_bytes);
+        _length = ChunkHeader.Size + data.Write(header, _bytes.AsSpan(ChunkHeader.Size));
+    }
 }
 
 /// <summary>Wire format of the gradient stream: raw bytes, because protobuf <c>bytes</c> cost three times the CPU.</summary>
 internal static class GradientStream
 {
     public const string ServiceName = "llmpipeline.workers.v1.PeerGradientService";
+
+    /// <summary>The call's path.</summary>
+    public const string PullPath = $"/{ServiceName}/Pull";
 
     /// <summary>No message of a gradient stream is larger.</summary>
     public const int MaxMessageBytes = 1024 * 1024;
@@ -30,34 +48,21 @@ internal static class GradientStream
     private const int BlockBytes = 64 * 1024;
 
     /// <summary>The call as the server binds it.</summary>
-    public static Method<PullRequest, GradientChunk> ServerMethod { get; } = CreateMethod(static _ => throw new NotSupportedException());
+    public static Method<PullRequest, GradientChunk> ServerMethod { get; } = new(
+        MethodType.ServerStreaming,
+        ServiceName,
+        "Pull",
+        Marshallers.Create<PullRequest>((request, context) => context.Complete(Encode(request)), ReadRequest),
+        Marshallers.Create<GradientChunk>(WriteChunk, static _ => throw new NotSupportedException()));
 
-    /// <summary>The call with a receiver of its own: <paramref name="accept"/> consumes each message before the next one is read.</summary>
-    public static Method<PullRequest, GradientChunk> CreateMethod(Action<ReadOnlySequence<byte>> accept)
+    /// <summary>A request as it is sent.</summary>
+    public static byte[] Encode(PullRequest request)
     {
-        var received = new GradientChunk();
-        return new Method<PullRequest, GradientChunk>(
-            MethodType.ServerStreaming,
-            ServiceName,
-            "Pull",
-            Marshallers.Create<PullRequest>(WriteRequest, ReadRequest),
-            Marshallers.Create(WriteChunk, context =>
-            {
-                accept(context.PayloadAsReadOnlySequence());
-                return received;
-            }));
-    }
-
-    private static void WriteRequest(PullRequest request, SerializationContext context)
-    {
-        context.SetPayloadLength(RequestBytes);
-        var writer = context.GetBufferWriter();
-        var span = writer.GetSpan(RequestBytes);
-        BinaryPrimitives.WriteInt64LittleEndian(span, request.Epoch);
-        BinaryPrimitives.WriteInt32LittleEndian(span[8..], request.Rank);
-        BinaryPrimitives.WriteInt32LittleEndian(span[12..], request.Size);
-        writer.Advance(RequestBytes);
-        context.Complete();
+        var bytes = new byte[RequestBytes];
+        BinaryPrimitives.WriteInt64LittleEndian(bytes, request.Epoch);
+        BinaryPrimitives.WriteInt32LittleEndian(bytes.AsSpan(8), request.Rank);
+        BinaryPrimitives.WriteInt32LittleEndian(bytes.AsSpan(12), request.Size);
+        return bytes;
     }
 
     private static PullRequest ReadRequest(DeserializationContext context)
@@ -77,20 +82,16 @@ internal static class GradientStream
 
     private static void WriteChunk(GradientChunk chunk, SerializationContext context)
     {
-        var data = chunk.Data!;
-        var header = chunk.Header;
-        var count = data.ByteCount(header);
-        context.SetPayloadLength(ChunkHeader.Size + count);
+        var bytes = chunk.Bytes;
+        context.SetPayloadLength(bytes.Length);
         var writer = context.GetBufferWriter();
-        header.WriteTo(writer.GetSpan(ChunkHeader.Size));
-        writer.Advance(ChunkHeader.Size);
-        for (var offset = 0; offset < count;)
+        while (bytes.Length > 0)
         {
-            var span = writer.GetSpan(Math.Min(BlockBytes, count - offset));
-            var length = Math.Min(span.Length, count - offset);
-            data.Read(header, offset, span[..length]);
+            var span = writer.GetSpan(Math.Min(BlockBytes, bytes.Length));
+            var length = Math.Min(span.Length, bytes.Length);
+            bytes[..length].CopyTo(span);
             writer.Advance(length);
-            offset += length;
+            bytes = bytes[length..];
         }
 
         context.Complete();

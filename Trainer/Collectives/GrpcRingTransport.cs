@@ -1,31 +1,27 @@
-using System.Buffers;
+using System.Net.Sockets;
 using Grpc.Core;
-using Grpc.Net.Client;
 using LlmPipeline.ServiceDefaults;
 
 namespace LlmPipeline.Trainer.Collectives;
 
 /// <summary>
-/// A ring over gRPC: this worker calls the rank before and adds what comes straight out of the receive buffer; the next rank
-/// calls this worker and is answered through <see cref="PeerGradientService"/>.
+/// A ring over gRPC: this worker calls the rank before (<see cref="PullStream"/>) and adds what comes straight out of the receive
+/// buffer; the next rank calls this worker and is answered through <see cref="PeerGradientService"/>.
 /// </summary>
 internal sealed class GrpcRingTransport : IRingTransport, IAsyncDisposable
 {
     /// <summary>How long a peer that does not take connections is dialled again.</summary>
     private static readonly TimeSpan DialTime = TimeSpan.FromSeconds(3);
 
-    private readonly GrpcChannel _channel;
-    private readonly Method<PullRequest, GradientChunk> _pull;
+    private readonly Uri _previousAddress;
+    private readonly PeerConnections _connections;
     private readonly CancellationTokenSource _stop = new();
     private readonly TaskCompletionSource<IServerStreamWriter<GradientChunk>> _next = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly TaskCompletionSource<bool> _over = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly GradientChunk _outgoing = new();
     private readonly long _created = TimeProvider.System.GetTimestamp();
-    private AsyncServerStreamingCall<GradientChunk>? _call;
-    private bool _receivedAny;
-    private ChunkHeader _expected;
-    private IChunkData? _target;
-    private string? _refused;
+    private PullStream? _pull;
+    private bool _disposed;
     private volatile bool _aborted;
     private volatile bool _nextLost;
 
@@ -33,14 +29,15 @@ internal sealed class GrpcRingTransport : IRingTransport, IAsyncDisposable
     /// <param name="epoch">The epoch.</param>
     /// <param name="rank">This worker's rank.</param>
     /// <param name="addresses">URLs of all members, by rank; at least 2.</param>
-    public GrpcRingTransport(long epoch, int rank, IReadOnlyList<string> addresses)
+    /// <param name="connections">Opens connections; null for those without TLS.</param>
+    public GrpcRingTransport(long epoch, int rank, IReadOnlyList<string> addresses, PeerConnections? connections = null)
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(addresses.Count, 2);
         Epoch = epoch;
         Rank = rank;
         Size = addresses.Count;
-        _channel = PeerChannels.Create(addresses[Previous]);
-        _pull = GradientStream.CreateMethod(Accept);
+        _previousAddress = new Uri(addresses[Previous]);
+        _connections = connections ?? PeerConnections.Plaintext;
     }
 
     /// <inheritdoc/>
@@ -71,8 +68,7 @@ internal sealed class GrpcRingTransport : IRingTransport, IAsyncDisposable
         {
             var writer = await _next.Task.WaitAsync(_stop.Token);
             _stop.Token.ThrowIfCancellationRequested();
-            _outgoing.Header = header;
-            _outgoing.Data = data;
+            _outgoing.Fill(header, data);
             await writer.WriteAsync(_outgoing);
         }
         catch (Exception exception) when (exception is not RingBrokenException)
@@ -84,33 +80,20 @@ internal sealed class GrpcRingTransport : IRingTransport, IAsyncDisposable
     /// <inheritdoc/>
     public async Task ReceiveAsync(ChunkHeader expected, IChunkData data)
     {
-        _expected = expected;
-        _target = data;
-        while (true)
+        try
         {
-            try
+            _pull ??= await DialAsync();
+            if (await _pull.ReadAsync(_stop.Token) is not { } message)
             {
-                _call ??= _channel.CreateCallInvoker().AsyncServerStreamingCall(
-                    _pull, null, new CallOptions(cancellationToken: _stop.Token), new PullRequest(Epoch, Rank, Size));
-                if (!await _call.ResponseStream.MoveNext(CancellationToken.None))
-                {
-                    throw new RingBrokenException($"Rank {Previous} has left the epoch.");
-                }
+                throw new RingBrokenException($"Rank {Previous} has left the epoch.");
+            }
 
-                _receivedAny = true;
-                return;
-            }
-            catch (RpcException exception) when (!_aborted && !_receivedAny && _refused is null && exception.StatusCode == StatusCode.Unavailable
-                && TimeProvider.System.GetElapsedTime(_created) < DialTime)
-            {
-                _call?.Dispose();
-                _call = null;
-                await Task.Delay(100);
-            }
-            catch (Exception exception) when (exception is not RingBrokenException)
-            {
-                throw Explain(exception);
-            }
+            Accept(expected, data, message.Span);
+            _pull.Release(message);
+        }
+        catch (Exception exception) when (exception is not RingBrokenException)
+        {
+            throw Explain(exception);
         }
     }
 
@@ -152,47 +135,64 @@ internal sealed class GrpcRingTransport : IRingTransport, IAsyncDisposable
         _over.TrySetResult(true);
         _aborted = true;
         await _stop.CancelAsync();
-        _call?.Dispose();
-        _channel.Dispose();
+        if (_pull is not null && !_disposed)
+        {
+            _disposed = true;
+            await _pull.DisposeAsync();
+        }
+
         _stop.Dispose();
     }
 
-    private RingBrokenException Explain(Exception exception)
+    /// <summary>Opens the stream. A peer that does not listen yet, or again, is dialled for some seconds.</summary>
+    private async Task<PullStream> DialAsync()
     {
-        if (_refused is { } refused)
+        while (true)
         {
-            return new RingBrokenException($"Rank {Previous} sent something else than was due: {refused}", Previous, exception);
+            Stream? connection = null;
+            try
+            {
+                connection = await _connections.OpenAsync(_previousAddress, _stop.Token);
+                var request = GradientStream.Encode(new PullRequest(Epoch, Rank, Size));
+                return await PullStream.OpenAsync(
+                    connection, _previousAddress, GradientStream.PullPath, request, _connections.Window, GradientStream.MaxMessageBytes + ChunkHeader.Size, _stop.Token);
+            }
+            catch (Exception exception) when (exception is SocketException or IOException && !_aborted && TimeProvider.System.GetElapsedTime(_created) < DialTime)
+            {
+                connection?.Dispose();
+                await Task.Delay(100, _stop.Token);
+            }
         }
-
-        return exception switch
-        {
-            _ when _aborted => Broken(),
-            RpcException { StatusCode: StatusCode.Aborted } aborted => new RingBrokenException($"Rank {Previous}: {aborted.Status.Detail}", -1, exception),
-            RpcException rpc => new RingBrokenException($"The gradient stream of rank {Previous} broke: {rpc.StatusCode}, {rpc.Status.Detail}", Previous, exception),
-            _ => new RingBrokenException($"The gradient stream of rank {Previous} broke: {exception.Message}", Previous, exception),
-        };
     }
 
-    private void Accept(ReadOnlySequence<byte> message)
+    private RingBrokenException Explain(Exception exception) => exception switch
+    {
+        _ when _aborted => Broken(),
+        InvalidDataException => new RingBrokenException($"Rank {Previous} sent something else than was due: {exception.Message}", Previous, exception),
+        RpcException { StatusCode: StatusCode.Aborted } aborted => new RingBrokenException($"Rank {Previous}: {aborted.Status.Detail}", -1, exception),
+        RpcException rpc => new RingBrokenException($"The gradient stream of rank {Previous} broke: {rpc.StatusCode}, {rpc.Status.Detail}", Previous, exception),
+        _ => new RingBrokenException($"The gradient stream of rank {Previous} broke: {exception.Message}", Previous, exception),
+    };
+
+    private static void Accept(in ChunkHeader expected, IChunkData data, ReadOnlySpan<byte> message)
     {
         if (!ChunkHeader.TryRead(message, out var header))
         {
-            _refused = $"a message of {message.Length} bytes without a chunk header";
-        }
-        else if (header != _expected)
-        {
-            _refused = $"{header} instead of {_expected}";
-        }
-        else if (message.Length != ChunkHeader.Size + _target!.ByteCount(header))
-        {
-            _refused = $"{message.Length - ChunkHeader.Size} bytes of elements for {header}";
+            throw new InvalidDataException($"a message of {message.Length} bytes without a chunk header");
         }
 
-        if (_refused is not null)
+        if (header != expected)
         {
-            throw new InvalidDataException(_refused);
+            throw new InvalidDataException($"{header} instead of {expected}");
         }
 
-        _target!.Accept(header, message.Slice(ChunkHeader.Size));
+        try
+        {
+            data.Accept(header, message[ChunkHeader.Size..]);
+        }
+        catch (InvalidDataException exception)
+        {
+            throw new InvalidDataException($"{exception.Message}, for {header}", exception);
+        }
     }
 }

@@ -1,4 +1,3 @@
-using System.Buffers;
 using System.Buffers.Binary;
 
 namespace LlmPipeline.Trainer.Collectives;
@@ -30,35 +29,40 @@ internal interface IRingTransport
 /// <summary>Where chunks come from and go to.</summary>
 internal interface IChunkData
 {
-    /// <summary>Bytes of a chunk's elements.</summary>
-    int ByteCount(in ChunkHeader header);
+    /// <summary>Room that <see cref="Write"/> wants for a chunk.</summary>
+    int MaxBytes(in ChunkHeader header);
 
-    /// <summary>Copies bytes of a chunk, from <paramref name="byteOffset"/> on, so that the destination is filled.</summary>
-    void Read(in ChunkHeader header, int byteOffset, Span<byte> destination);
+    /// <summary>Writes a chunk's elements.</summary>
+    /// <returns>Bytes that were written.</returns>
+    int Write(in ChunkHeader header, Span<byte> destination);
 
-    /// <summary>Takes the bytes of a received chunk; there are exactly <see cref="ByteCount"/>.</summary>
-    void Accept(in ChunkHeader header, ReadOnlySequence<byte> bytes);
+    /// <summary>Takes the bytes of a received chunk.</summary>
+    /// <exception cref="InvalidDataException">They are not those of such a chunk.</exception>
+    void Accept(in ChunkHeader header, ReadOnlySpan<byte> bytes);
 }
 
 /// <summary>Says what a chunk is. 40 bytes, little-endian, before the elements.</summary>
 /// <param name="Epoch">The epoch that it belongs to.</param>
 /// <param name="Step">The step.</param>
 /// <param name="Bucket">Which buffer of the step, see <see cref="Buckets"/>.</param>
-/// <param name="Stage">Hop of the ring: 0 to size - 2 carry int64 sums, size - 1 to 2 size - 3 fp32 results.</param>
+/// <param name="Stage">Hop of the ring: 0 to size - 2 carry sums, size - 1 to 2 size - 3 results.</param>
 /// <param name="Offset">First element, within the whole buffer.</param>
 /// <param name="Count">Number of elements.</param>
-internal readonly record struct ChunkHeader(long Epoch, long Step, int Bucket, int Stage, long Offset, int Count)
+/// <param name="Format">How its elements are summed and sent.</param>
+internal readonly record struct ChunkHeader(long Epoch, long Step, int Bucket, int Stage, long Offset, int Count, ExchangeFormat Format = default)
 {
     /// <summary>Bytes of a header.</summary>
     public const int Size = 40;
 
-    private const uint Magic = 0x31474C4C; // "LLG1"
+    private const uint Magic = 0x32474C4C; // "LLG2"
 
     /// <summary>Writes the header.</summary>
     public void WriteTo(Span<byte> destination)
     {
         BinaryPrimitives.WriteUInt32LittleEndian(destination, Magic);
-        BinaryPrimitives.WriteInt32LittleEndian(destination[4..], Bucket);
+        BinaryPrimitives.WriteInt16LittleEndian(destination[4..], (short)Bucket);
+        destination[6] = (byte)Format.Mode;
+        destination[7] = (byte)Format.Wire;
         BinaryPrimitives.WriteInt64LittleEndian(destination[8..], Epoch);
         BinaryPrimitives.WriteInt64LittleEndian(destination[16..], Step);
         BinaryPrimitives.WriteInt64LittleEndian(destination[24..], Offset);
@@ -67,23 +71,22 @@ internal readonly record struct ChunkHeader(long Epoch, long Step, int Bucket, i
     }
 
     /// <summary>Reads a header; false when these bytes are none.</summary>
-    public static bool TryRead(ReadOnlySequence<byte> message, out ChunkHeader header)
+    public static bool TryRead(ReadOnlySpan<byte> bytes, out ChunkHeader header)
     {
         header = default;
-        if (message.Length < Size)
+        if (bytes.Length < Size)
         {
             return false;
         }
 
-        Span<byte> bytes = stackalloc byte[Size];
-        message.Slice(0, Size).CopyTo(bytes);
         header = new ChunkHeader(
             BinaryPrimitives.ReadInt64LittleEndian(bytes[8..]),
             BinaryPrimitives.ReadInt64LittleEndian(bytes[16..]),
-            BinaryPrimitives.ReadInt32LittleEndian(bytes[4..]),
+            BinaryPrimitives.ReadInt16LittleEndian(bytes[4..]),
             BinaryPrimitives.ReadInt32LittleEndian(bytes[32..]),
             BinaryPrimitives.ReadInt64LittleEndian(bytes[24..]),
-            BinaryPrimitives.ReadInt32LittleEndian(bytes[36..]));
+            BinaryPrimitives.ReadInt32LittleEndian(bytes[36..]),
+            new ExchangeFormat((SumMode)bytes[6], (WireFormat)bytes[7]));
         return BinaryPrimitives.ReadUInt32LittleEndian(bytes) == Magic;
     }
 }

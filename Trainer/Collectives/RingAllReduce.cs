@@ -1,20 +1,17 @@
-using System.Buffers;
-using System.Runtime.InteropServices;
-
 namespace LlmPipeline.Trainer.Collectives;
 
 /// <summary>
-/// Sums an <see cref="ExchangeBuffer"/> over all ranks of a ring: reduce-scatter of int64 sums, then all-gather of fp32 results
+/// Sums an <see cref="ExchangeBuffer"/> over all ranks of a ring: reduce-scatter of sums, then all-gather of results
 /// (Patarasuk and Yuan 2009). Chunk k of a stage is sent as soon as chunk k of the stage before has arrived, while chunk k + 1
 /// is on its way.
 /// </summary>
 /// <param name="transport">The ring.</param>
-/// <param name="chunkElements">Elements of a chunk: 8 bytes each in the first half, 4 in the second.</param>
+/// <param name="chunkElements">Elements of a chunk: at most 8 bytes each and a few.</param>
 internal sealed class RingAllReduce(IRingTransport transport, int chunkElements = 64 * 1024) : IChunkData
 {
     private ExchangeBuffer _buffer = null!;
 
-    /// <summary>Bytes sent and received so far.</summary>
+    /// <summary>Bytes of elements sent so far.</summary>
     public long TransferredBytes { get; private set; }
 
     /// <summary>Runs one all-reduce; all ranks call with the same arguments. Afterwards every rank has the same results, bit for bit.</summary>
@@ -22,10 +19,13 @@ internal sealed class RingAllReduce(IRingTransport transport, int chunkElements 
     /// <param name="bucket">See <see cref="Buckets"/>.</param>
     /// <param name="buffer">This rank's share; receives the results.</param>
     /// <exception cref="RingBrokenException">The exchange did not complete here; it may have on other ranks.</exception>
-    public async Task RunAsync(long step, int bucket, ExchangeBuffer buffer)
+    public Task RunAsync(long step, int bucket, ExchangeBuffer buffer) => RunAsync(step, bucket, buffer, 0, buffer.Length);
+
+    /// <summary>The same for a range of elements. One all-reduce runs at a time.</summary>
+    public async Task RunAsync(long step, int bucket, ExchangeBuffer buffer, int offset, int count)
     {
         _buffer = buffer;
-        var layout = new Layout(buffer.Length, transport.Size, chunkElements);
+        var layout = new Layout(offset, count, transport.Size, chunkElements, buffer.Format);
         using var arrived = new SemaphoreSlim(0);
         using var failed = new CancellationTokenSource();
         var sending = Task.Run(() => SendAsync(layout, step, bucket, arrived, failed.Token));
@@ -65,7 +65,6 @@ internal sealed class RingAllReduce(IRingTransport transport, int chunkElements 
                 if (header.Count > 0)
                 {
                     await transport.SendAsync(header, this);
-                    TransferredBytes += ByteCount(header);
                 }
             }
         }
@@ -92,63 +91,35 @@ internal sealed class RingAllReduce(IRingTransport transport, int chunkElements 
         }
     }
 
-    private bool IsSum(in ChunkHeader header) => header.Stage < transport.Size - 1;
+    /// <inheritdoc/>
+    public int MaxBytes(in ChunkHeader header) => ExchangeBuffer.MaxBytes(header.Count);
 
     /// <inheritdoc/>
-    public int ByteCount(in ChunkHeader header) => header.Count * (IsSum(header) ? sizeof(long) : sizeof(float));
+    public int Write(in ChunkHeader header, Span<byte> destination)
+    {
+        var written = IsSum(header) ? _buffer.WriteSums((int)header.Offset, header.Count, destination)
+            : _buffer.WriteResults((int)header.Offset, header.Count, destination);
+        TransferredBytes += written;
+        return written;
+    }
 
     /// <inheritdoc/>
-    public void Read(in ChunkHeader header, int byteOffset, Span<byte> destination)
+    public void Accept(in ChunkHeader header, ReadOnlySpan<byte> bytes)
     {
         if (IsSum(header))
         {
-            MemoryMarshal.AsBytes(_buffer.Sums.Slice((int)header.Offset, header.Count)).Slice(byteOffset, destination.Length).CopyTo(destination);
-            return;
+            _buffer.AddSums((int)header.Offset, header.Count, bytes);
         }
-
-        _buffer.ReadResults((header.Offset * sizeof(float)) + byteOffset, destination);
-    }
-
-    /// <inheritdoc/>
-    public void Accept(in ChunkHeader header, ReadOnlySequence<byte> bytes)
-    {
-        if (!IsSum(header))
+        else
         {
-            _buffer.WriteResults(header.Offset * sizeof(float), bytes);
-            return;
-        }
-
-        var sums = _buffer.Sums.Slice((int)header.Offset, header.Count);
-        Span<byte> straddling = stackalloc byte[sizeof(long)];
-        var have = 0;
-        foreach (var memory in bytes)
-        {
-            var segment = memory.Span;
-            if (have > 0)
-            {
-                var take = Math.Min(sizeof(long) - have, segment.Length);
-                segment[..take].CopyTo(straddling[have..]);
-                have += take;
-                segment = segment[take..];
-                if (have < sizeof(long))
-                {
-                    continue;
-                }
-
-                FixedPoint.AddBytes(straddling, sums[..1]);
-                sums = sums[1..];
-            }
-
-            var whole = segment.Length / sizeof(long);
-            FixedPoint.AddBytes(segment[..(whole * sizeof(long))], sums[..whole]);
-            sums = sums[whole..];
-            segment[(whole * sizeof(long))..].CopyTo(straddling);
-            have = segment.Length % sizeof(long);
+            _buffer.TakeResults((int)header.Offset, header.Count, bytes);
         }
     }
 
-    /// <summary>How a buffer is cut: one segment a rank, each of as many chunks (the last ones shorter or empty).</summary>
-    private sealed class Layout(int length, int size, int chunkElements)
+    private bool IsSum(in ChunkHeader header) => header.Stage < transport.Size - 1;
+
+    /// <summary>How a range of elements is cut: one segment a rank, each of as many chunks (the last ones shorter or empty).</summary>
+    private sealed class Layout(int first, int length, int size, int chunkElements, ExchangeFormat format)
     {
         private readonly int _segment = (length + size - 1) / size;
 
@@ -164,7 +135,7 @@ internal sealed class RingAllReduce(IRingTransport transport, int chunkElements 
             var begin = Math.Min((long)segment * _segment, length);
             var end = Math.Min(begin + _segment, length);
             var offset = Math.Min(begin + ((long)chunk * chunkElements), end);
-            return new ChunkHeader(epoch, step, bucket, stage, offset, (int)Math.Min(chunkElements, end - offset));
+            return new ChunkHeader(epoch, step, bucket, stage, first + offset, (int)Math.Min(chunkElements, end - offset), format);
         }
     }
 }

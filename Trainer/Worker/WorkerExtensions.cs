@@ -24,13 +24,7 @@ internal static class WorkerExtensions
             ?? throw new InvalidOperationException("Trainer:Endpoint is not set; use the coordinator's gRPC URL, for example http://localhost:5302."))));
         builder.Services.AddHostedService<WorkerService>();
 
-        // Gradient streams stay open for hours: a silent peer is noticed by its missing answer to a ping.
-        builder.Services.Configure<KestrelServerOptions>(options =>
-        {
-            options.Limits.Http2.KeepAlivePingDelay = PeerChannels.PingDelay;
-            options.Limits.Http2.KeepAlivePingTimeout = PeerChannels.PingTimeout;
-            options.Limits.MinResponseDataRate = null;
-        });
+        builder.Services.Configure<KestrelServerOptions>(Tune);
         return builder;
     }
 
@@ -40,5 +34,18 @@ internal static class WorkerExtensions
         app.MapGrpcService<PeerStateService>();
         app.MapGrpcService<PeerGradientService>();
         return app;
+    }
+
+    /// <summary>Sets the server up for gradient streams.</summary>
+    internal static void Tune(KestrelServerOptions options)
+    {
+        // They stay open for hours: a silent peer is noticed by its missing answer to a ping.
+        options.Limits.Http2.KeepAlivePingDelay = PeerChannels.PingDelay;
+        options.Limits.Http2.KeepAlivePingTimeout = PeerChannels.PingTimeout;
+        options.Limits.MinResponseDataRate = null;
+
+        // A chunk goes out as one frame, at one go.
+        options.Limits.Http2.MaxFrameSize = PullStream.MaxFrameBytes;
+        options.Limits.MaxResponseBufferSize = 2 * PullStream.MaxFrameBytes;
     }
 }

@@ -160,8 +160,11 @@ public sealed class GrpcRingTests : IAsyncLifetime
 
     private static async Task PullAsync(string address, PullRequest request)
     {
+        // By another client: the service is gRPC as any other.
+        var method = new Method<PullRequest, byte[]>(
+            MethodType.ServerStreaming, GradientStream.ServiceName, "Pull", GradientStream.ServerMethod.RequestMarshaller, Marshallers.Create<byte[]>(b => b, b => b));
         using var channel = PeerChannels.Create(address);
-        using var call = channel.CreateCallInvoker().AsyncServerStreamingCall(GradientStream.CreateMethod(_ => { }), null, default, request);
+        using var call = channel.CreateCallInvoker().AsyncServerStreamingCall(method, null, default, request);
         await call.ResponseStream.MoveNext(CancellationToken.None).WaitAsync(Timeout);
     }
 

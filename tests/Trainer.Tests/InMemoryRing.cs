@@ -1,10 +1,9 @@
-using System.Buffers;
 using System.Threading.Channels;
 using LlmPipeline.Trainer.Collectives;
 
 namespace LlmPipeline.Trainer.Tests;
 
-/// <summary>A ring within the process. Every chunk is cut into two segments at an odd byte, as a network may do.</summary>
+/// <summary>A ring within the process.</summary>
 internal sealed class InMemoryRing : IRingTransport
 {
     private readonly Channel<(ChunkHeader Header, byte[] Bytes)> _out;
@@ -41,9 +40,9 @@ internal sealed class InMemoryRing : IRingTransport
             Abort();
         }
 
-        var bytes = new byte[data.ByteCount(header)];
-        data.Read(header, 0, bytes);
-        await Guard(_out.Writer.WriteAsync((header, bytes), _broken.Token));
+        var bytes = new byte[data.MaxBytes(header)];
+        var length = data.Write(header, bytes);
+        await Guard(_out.Writer.WriteAsync((header, bytes[..length]), _broken.Token));
     }
 
     public async Task ReceiveAsync(ChunkHeader expected, IChunkData data)
@@ -59,18 +58,10 @@ internal sealed class InMemoryRing : IRingTransport
         }
 
         Assert.Equal(expected, chunk.Header);
-        data.Accept(chunk.Header, Split(chunk.Bytes));
+        data.Accept(chunk.Header, chunk.Bytes);
     }
 
     public void Abort() => _broken.Cancel();
-
-    public static ReadOnlySequence<byte> Split(byte[] bytes)
-    {
-        var first = new Segment(bytes.AsMemory(0, bytes.Length / 3), 0);
-        var second = first.Append(bytes.AsMemory(bytes.Length / 3, 1 < bytes.Length ? 1 : 0));
-        var third = second.Append(bytes.AsMemory((bytes.Length / 3) + (1 < bytes.Length ? 1 : 0)));
-        return new ReadOnlySequence<byte>(first, 0, third, third.Memory.Length);
-    }
 
     private static async Task Guard(ValueTask task)
     {
@@ -81,18 +72,6 @@ internal sealed class InMemoryRing : IRingTransport
         catch (OperationCanceledException exception)
         {
             throw new RingBrokenException("broken", -1, exception);
-        }
-    }
-
-    private sealed class Segment : ReadOnlySequenceSegment<byte>
-    {
-        public Segment(ReadOnlyMemory<byte> memory, long index) => (Memory, RunningIndex) = (memory, index);
-
-        public Segment Append(ReadOnlyMemory<byte> memory)
-        {
-            var next = new Segment(memory, RunningIndex + Memory.Length);
-            Next = next;
-            return next;
         }
     }
 }
