@@ -108,6 +108,36 @@ public abstract class LanguageModel : ITokenModel
             views.Where(v => !architecture.IsEmbedding(v.Name) || (Config.Tied && Config.Classes == 0 && v.Name == architecture.Embedding)).Sum(v => (long)v.Length);
     }
 
+    /// <summary>Ranges of the gradient, in the order in which a backward pass is done with them; what is not decayed comes after all of them.</summary>
+    /// <param name="smallest">Parts are taken together until a range has as many elements.</param>
+    public IReadOnlyList<GradientRange> GradientRanges(int smallest)
+    {
+        var ranges = new List<GradientRange>();
+        var views = Parameters.Views.Where(v => v.Offset < Parameters.DecayedLength).ToList();
+        var (end, part) = (Parameters.DecayedLength, int.MaxValue);
+        for (var i = views.Count - 1; i >= 0; i--)
+        {
+            var own = PartOf(views[i].Name);
+            part = Math.Min(part, own);
+            if (i == 0 || (PartOf(views[i - 1].Name) != own && end - views[i].Offset >= smallest))
+            {
+                ranges.Add(new GradientRange(views[i].Offset, end - views[i].Offset, part));
+                (end, part) = (views[i].Offset, int.MaxValue);
+            }
+        }
+
+        return [.. ranges.OrderByDescending(r => r.Part)];
+    }
+
+    private int PartOf(string name)
+    {
+        var architecture = NetworkArchitecture.Of(Config.Architecture);
+        return name == ParameterLayout.Score ? BlockCount + 1
+            : architecture.IsEmbedding(name) ? 0
+            : architecture.BlockOf(name) is { } block ? block + 1
+            : BlockCount + 1;
+    }
+
     /// <summary>Creates a network with fresh weights; the same config and seed give the same bits.</summary>
     /// <exception cref="ArgumentException">The config names sizes that are not possible.</exception>
     public static LanguageModel Create(ModelConfig config, long seed, Device device)
@@ -147,9 +177,15 @@ public abstract class LanguageModel : ITokenModel
     /// <param name="lossScale">One over the predicted tokens of the whole step, over all workers.</param>
     /// <param name="dropoutSeed">Seed of this micro-batch's dropout.</param>
     /// <param name="gradientScale">Multiplies the gradients at last.</param>
+    /// <param name="partDone">
+    /// Called with p when the gradients of part p and of those after it (part 0 is the embedding, i + 1 block i, the last one what follows)
+    /// are whole, while those before it are still to come; on the CPU only, and not with <paramref name="gradientScale"/>. Part 0 is
+    /// done when this returns. The bits are the same with and without.
+    /// </param>
     /// <returns>The mean loss of the micro-batch, in nats per token; with label smoothing, that of the smoothed targets.</returns>
     /// <exception cref="ArgumentException">The lengths do not fit, or an id is not of the vocabulary.</exception>
-    public float AccumulateGradients(ReadOnlySpan<int> inputs_BT, ReadOnlySpan<int> targets_BT, int batch, float lossScale, ulong dropoutSeed, float gradientScale = 1)
+    public float AccumulateGradients(ReadOnlySpan<int> inputs_BT, ReadOnlySpan<int> targets_BT, int batch, float lossScale, ulong dropoutSeed, float gradientScale = 1,
+        Action<int>? partDone = null)
     {
         CheckBatch(inputs_BT, targets_BT, batch);
         var places_M = Places(targets_BT);
@@ -166,7 +202,7 @@ public abstract class LanguageModel : ITokenModel
         Tensor x_MC, targets_M;
         using (Autocast.Begin(Precision, Device))
         {
-            (x_MC, targets_M) = Rows(inputs_BT, targets_BT, places_M, new Pass(batch) { Dropout = dropout, Tape = tape });
+            (x_MC, targets_M) = Rows(inputs_BT, targets_BT, places_M, new Pass(batch) { Dropout = dropout, Tape = tape, PartDone = partDone });
         }
 
         var lossSum = BackwardOfLoss(x_MC, targets_M, lossScale);
@@ -466,11 +502,19 @@ public abstract class LanguageModel : ITokenModel
         var x_NC = Embed(ids_N, pass);
         for (var i = 0; i < BlockCount; i++)
         {
-            x_NC = Block(i, x_NC, pass);
+            x_NC = Block(i, Cut(x_NC, i + 1, pass), pass);
         }
 
-        return x_NC;
+        return Cut(x_NC, BlockCount + 1, pass);
     }
+
+    // The backward pass stops before what a part was given, and says that the part is done.
+    private static Tensor Cut(Tensor x_NC, int part, Pass pass) => pass.PartDone is not { } done || !x_NC.requires_grad ? x_NC
+        : pass.Tape!.Cut(x_NC.detach(), gradient =>
+        {
+            done(part);
+            Tape.Continue(x_NC, gradient);
+        });
 
     // An int64 tensor on the device.
     private Tensor Ids(ReadOnlySpan<int> ids)
@@ -498,3 +542,9 @@ public abstract class LanguageModel : ITokenModel
         return inputs_BT.Length / batch;
     }
 }
+
+/// <summary>A contiguous range of a network's gradient.</summary>
+/// <param name="Offset">First element.</param>
+/// <param name="Length">Elements.</param>
+/// <param name="Part">It is whole when a backward pass is done with this part, see <see cref="LanguageModel.AccumulateGradients"/>.</param>
+public sealed record GradientRange(int Offset, int Length, int Part);

@@ -12,6 +12,9 @@ internal sealed record Pass(int Batch)
     /// <summary>Takes the parts whose gradient is computed by hand; null where none is computed.</summary>
     public Tape? Tape { get; init; }
 
+    /// <summary>Is told of each part whose gradients are whole; null where nobody wants to know.</summary>
+    public Action<int>? PartDone { get; init; }
+
     /// <summary>
     /// (B, 1, 1, T): 0 where there is text, minus infinity where a shorter sequence of the batch is filled up. Null where nothing
     /// is, or where no position looks at those behind it.

@@ -57,11 +57,25 @@ internal static class TrainingSpecResolver
         SpecCheck.OneOf(training.Precision, ["auto", .. Precisions.Names], "training.precision");
         SpecCheck.That(Precisions.Parse(training.Precision) is not { } precision || Precisions.IsSupported(precision, architecture), "training.precision",
             $"is {training.Precision}, but {architecture} networks compute in fp32; set it to fp32 or auto");
+        ResolveExchange(training);
         ResolveGuards(training);
         training.SampleTokens = training.HasSampleTokens ? training.SampleTokens : 64;
         SpecCheck.InRange(training.SampleTokens, 0, 4096, "training.sample_tokens", "0 writes no samples");
         SpecCheck.That(training.SamplePrompts.Count <= MaxSamplePrompts, "training.sample_prompts", $"has {training.SamplePrompts.Count} texts, but may have {MaxSamplePrompts}");
         return training;
+    }
+
+    // The mode stays open where it is: the devices of the workers decide.
+    private static void ResolveExchange(TrainingSpec training)
+    {
+        training.Exchange ??= new ExchangeSpec();
+        if (training.Exchange.HasMode)
+        {
+            SpecCheck.OneOf(training.Exchange.Mode, ["exact", "plain"], "training.exchange.mode");
+        }
+
+        training.Exchange.Wire = training.Exchange.HasWire ? training.Exchange.Wire : "fp32";
+        SpecCheck.OneOf(training.Exchange.Wire, ["fp32", "bf16"], "training.exchange.wire");
     }
 
     private static void ResolveGuards(TrainingSpec training)

@@ -40,9 +40,13 @@ internal sealed class Replica(int attempt, LanguageModel model, Optimizer optimi
     /// <summary>The step's exchange buffer, made once. Its results lie where the model's gradients do, so these have to be set to 0 before a step.</summary>
     /// <param name="slots">Number of slots.</param>
     /// <param name="isOnlyAddend">See <see cref="ExchangeBuffer"/>.</param>
-    public ExchangeBuffer GradientBuffer(int slots, bool isOnlyAddend) =>
-        _gradients?.Length == model.Parameters.Length + slots && _gradients.IsOnlyAddend == isOnlyAddend ? _gradients
-        : _gradients = new ExchangeBuffer(model.Parameters.Length, slots, () => model.Parameters.Gradients, isOnlyAddend);
+    /// <param name="format">How gradients are summed and sent.</param>
+    public ExchangeBuffer GradientBuffer(int slots, bool isOnlyAddend, ExchangeFormat format)
+    {
+        isOnlyAddend &= format.Mode == SumMode.Exact;
+        return _gradients?.Length == model.Parameters.Length + slots && _gradients.IsOnlyAddend == isOnlyAddend && _gradients.Format == format ? _gradients
+            : _gradients = new ExchangeBuffer(model.Parameters.Length, slots, () => model.Parameters.Gradients, isOnlyAddend, format);
+    }
 
     /// <summary>Bytes of parameters and optimizer state.</summary>
     public long StateBytes => (1L + OptimizerState.Count) * model.Parameters.Length * sizeof(float);

@@ -18,13 +18,15 @@ internal sealed partial class TrainingLoop
         }
 
         var microBatch = Enumerable.Range(0, _settings.MicroBatches).First(m => !float.IsFinite(_gradients.Single(FirstLoss + m)));
-        var limit = FixedPoint.LimitFor(_settings.MicroBatches);
+        var beyond = _format.Mode == SumMode.Exact ? $" or beyond {FixedPoint.LimitFor(_settings.MicroBatches)}" : "";
         return new Anomaly(ErrorReasons.LossNotFinite,
-            $"micro-batch {microBatch}: the {(isLoss ? "loss is not finite, and the gradient may be beyond" : "gradient is not finite or beyond")} {limit}",
+            $"micro-batch {microBatch}, of rank {RankOf(microBatch)} of {_place.Size}: the {(isLoss ? "loss" : "gradient")} is not finite{beyond}",
             State.LossScaler is null
                 ? "Lower optimizer.learning_rate or set optimizer.clip_norm, and resume from an earlier checkpoint"
                 : "That is so whatever the loss is scaled by: lower optimizer.learning_rate, or set training.precision to bf16 or fp32, and resume from an earlier checkpoint");
     }
+
+    private int RankOf(int microBatch) => Array.FindIndex(_deal, share => share.Begin <= microBatch && microBatch < share.End);
 
     /// <summary>Lets the step change nothing but the position; false when training is to go back.</summary>
     /// <exception cref="FatalTrainingException">The policy is to stop, or there were too many anomalies.</exception>

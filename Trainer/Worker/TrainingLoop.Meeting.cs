@@ -6,8 +6,9 @@ namespace LlmPipeline.Trainer.Worker;
 /// <summary>How an epoch begins.</summary>
 internal sealed partial class TrainingLoop
 {
-    // Slots of the entry bucket, for each rank: its step, how often training went back, its micro-batch, its loss scale.
-    private const int EntrySlots = 5;
+    // Slots of the entry bucket, for each rank: its step, how often training went back, its micro-batch, its loss scale, whether it
+    // computes on a device of its own.
+    private const int EntrySlots = 6;
 
     /// <summary>
     /// Meets the other members and learns who is at which step (the plan only says what the coordinator knew). Those that are behind
@@ -30,6 +31,9 @@ internal sealed partial class TrainingLoop
             _secondsBefore = State.TrainSeconds;
         }
 
+        var onDevices = Enumerable.Range(0, _place.Size).All(rank => _entry.Count(SlotOf(rank) + 5) > 0);
+        _format = new ExchangeFormat(_settings.SumMode ?? (onDevices ? SumMode.Plain : SumMode.Exact), _settings.Wire);
+
         // Some may have learnt that a micro-batch or a loss scale was too large, when the others had not yet.
         UseMicroBatch(Enumerable.Range(0, _place.Size).Min(rank => (int)_entry.Single(SlotOf(rank) + 3)));
         var scale = Enumerable.Range(0, _place.Size).Where(rank => !behind[rank]).Min(rank => _entry.Single(SlotOf(rank) + 4));
@@ -39,6 +43,7 @@ internal sealed partial class TrainingLoop
         }
 
         _shares.Begin(_settings.MicroBatches, behind);
+        _gradients = GradientBuffer();
         _clock = Stopwatch.GetTimestamp();
         _replica.State = State with { TrainSeconds = _secondsBefore };
         return votes;
@@ -53,6 +58,7 @@ internal sealed partial class TrainingLoop
         _entry.Set(own + 2, (float)State.Guard.Rollbacks);
         _entry.Set(own + 3, (float)(State.MicroBatchSize > 0 ? State.MicroBatchSize : _settings.MicroBatchSize));
         _entry.Set(own + 4, (float)(State.LossScaler?.Scale ?? 0));
+        _entry.AddCount(own + 5, _onHost ? 0 : 1);
         if (_place.Rank == 0)
         {
             _entry.Set(SecondsOfRank0, State.TrainSeconds);

@@ -23,12 +23,17 @@ internal sealed partial class TrainingLoop
     private long _stepTokens;
     private long _memoryBytes;
 
+    // Who computes what in the present step.
+    private (int Begin, int End)[] _deal = [];
+
     private (Votes Votes, StepMetrics? Metrics) Step()
     {
         var step = State.Step + 1;
         TakeArrived();
         var (begin, end) = _arriving is null ? _shares.Of(_place.Rank) : default;
         var start = Stopwatch.GetTimestamp();
+        var bytesBefore = _allReduce?.TransferredBytes ?? 0;
+        _deal = [.. Enumerable.Range(0, _place.Size).Select(rank => _shares.Of(rank))];
         _gradients.Clear(gradients: begin == end);
         _replica.Model.Parameters.ZeroGradients();
         try
@@ -37,9 +42,15 @@ internal sealed partial class TrainingLoop
         }
         catch (Exception exception) when (OutOfMemory.Is(exception) && _settings.MicroBatchSize > 1)
         {
+            // What is on its way goes on as it is: the step is void.
             LogOutOfMemory(_logger, exception, step, State.Run, _settings.MicroBatchSize);
-            _gradients.Clear(gradients: true);
+            _gradients.Clear(gradients: false);
             _gradients.AddCount(OutOfMemoryVotes, 1);
+        }
+        catch
+        {
+            AbandonRanges();
+            throw;
         }
 
         AddReport(end - begin, Stopwatch.GetElapsedTime(start));
@@ -49,8 +60,7 @@ internal sealed partial class TrainingLoop
             _gradients.Set(SecondsOfRank0, _secondsBefore + Stopwatch.GetElapsedTime(_clock).TotalSeconds);
         }
 
-        var bytesBefore = _allReduce?.TransferredBytes ?? 0;
-        Exchange(step, Buckets.Gradients, _gradients);
+        var hidden = FinishRanges(step);
         _time.Lap(StepPhase.Exchange);
         var votes = ReadVotes(_gradients);
         if (ReadReports(step) is { } differ)
@@ -110,6 +120,11 @@ internal sealed partial class TrainingLoop
             MicroBatchSize = _settings.MicroBatchSize,
             Time = Timestamp.FromDateTimeOffset(DateTimeOffset.UtcNow),
         };
+        if (hidden is { } time)
+        {
+            metrics.HiddenExchangeSeconds = time.TotalSeconds;
+        }
+
         Fill(metrics);
         Remember(metrics);
         var ownTokens = _stepTokens * (end - begin) / _settings.MicroBatches;
@@ -125,6 +140,7 @@ internal sealed partial class TrainingLoop
         var lossScale = 1f / _data.PredictionsPerStep;
         var scaler = State.LossScaler;
         var limit = FixedPoint.LimitFor(_settings.MicroBatches);
+        var isPlain = _format.Mode == SumMode.Plain;
         for (var microBatch = begin; microBatch < end; microBatch++)
         {
             if (_place.Ring is GrpcRingTransport { IsBroken: true } broken)
@@ -134,12 +150,29 @@ internal sealed partial class TrainingLoop
 
             _data.ReadMicroBatch(step + State.Guard.DataOffset, microBatch);
             _time.Lap(StepPhase.Data);
+            var isLast = microBatch == end - 1;
+            var sendsParts = isLast && _allReduce is not null && _onHost && scaler is null;
+            var (fits, isFirst) = (true, microBatch == begin);
+
+            // In plain mode the gradients of all micro-batches add up where they are, so they are scaled together.
+            var unscale = scaler is null || (!isLast && isPlain) ? 1 : (float)(1 / scaler.Scale);
             var loss = _replica.Model.AccumulateGradients(
                 _data.Inputs, _data.Targets, _data.Rows, (float)(lossScale * (scaler?.Scale ?? 1)), Seeds.Derive(_settings.Seed, "dropout", step, microBatch),
-                (float)(1 / (scaler?.Scale ?? 1)));
+                unscale, sendsParts ? part => SendRanges(step, part, Take) : null);
             var isFinite = float.IsFinite(loss);
-            var fits = _gradients.Add(parameters.Gradients, microBatch == begin, limit);
-            if (!_onHost && microBatch + 1 < end)
+            if (sendsParts)
+            {
+                SendRanges(step, 0, Take);
+                Take(parameters.DecayedLength, parameters.Length - parameters.DecayedLength);
+            }
+            else if (isLast || !isPlain)
+            {
+                Take(0, parameters.Length);
+            }
+
+            void Take(int offset, int length) => fits &= _gradients.Add(parameters.Gradients.Slice(offset, length), isFirst, limit, offset);
+
+            if (!_onHost && !isLast && !isPlain)
             {
                 parameters.ZeroGradients();
             }
@@ -155,7 +188,7 @@ internal sealed partial class TrainingLoop
     }
 
     private ExchangeBuffer GradientBuffer() =>
-        _replica.GradientBuffer(FirstLoss + _settings.MicroBatches + (ReportSlots * _place.Size), isOnlyAddend: _place.Size == 1 && _settings.MicroBatches == 1);
+        _replica.GradientBuffer(FirstLoss + _settings.MicroBatches + (ReportSlots * _place.Size), isOnlyAddend: _place.Size == 1 && _settings.MicroBatches == 1, _format);
 
     private long MemoryBytes()
     {

@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using LlmPipeline.Models;
 using LlmPipeline.Runs.V1;
 using LlmPipeline.ServiceDefaults;
@@ -47,7 +46,8 @@ internal sealed partial class TrainingLoop
     private bool _stepped = true;
     private TrainingSettings _settings;
     private ITrainingData _data;
-    private ExchangeBuffer _gradients;
+    private ExchangeBuffer _gradients = null!;
+    private ExchangeFormat _format;
     private long _clock;
     private double _secondsBefore;
     private double _peakFlops;
@@ -75,7 +75,7 @@ internal sealed partial class TrainingLoop
         _allReduce = place.Ring is null ? null : new RingAllReduce(place.Ring);
         _shares = new MicroBatchShares(place.Size, settings.Rebalance);
         _entry = new ExchangeBuffer(0, FirstOwn + (EntrySlots * place.Size));
-        _gradients = GradientBuffer();
+        _ranges = replica.Model.GradientRanges(SmallestRange);
         replica.Model.LabelSmoothing = settings.LabelSmoothing;
         if (settings.Patience > 0 && data.ValidationSequences == 0)
         {
@@ -176,28 +176,6 @@ internal sealed partial class TrainingLoop
             _trace.Continue(State.Step);
             _time.Lap(StepPhase.Other);
         }
-    }
-
-    private void Exchange(long step, int bucket, ExchangeBuffer buffer)
-    {
-        if (_allReduce is null)
-        {
-            buffer.Finish(0, buffer.Length);
-            return;
-        }
-
-        var start = Stopwatch.GetTimestamp();
-        var exchange = _allReduce.RunAsync(step, bucket, buffer);
-        while (!exchange.IsCompleted)
-        {
-            Task.WaitAny([exchange], TimeSpan.FromMilliseconds(100));
-            if (!exchange.IsCompleted && _control.GiveUp(Stopwatch.GetElapsedTime(start)))
-            {
-                _place.Ring!.Abort();
-            }
-        }
-
-        exchange.GetAwaiter().GetResult();
     }
 
     private void AddVotes(ExchangeBuffer buffer, bool validate)

@@ -1,5 +1,6 @@
 using LlmPipeline.Models;
 using LlmPipeline.Runs.V1;
+using LlmPipeline.Trainer.Collectives;
 using LlmPipeline.Trainer.Optimizers;
 
 namespace LlmPipeline.Trainer.Worker;
@@ -33,6 +34,12 @@ internal sealed record TrainingSettings
 
     /// <summary>What matrix products are computed in; null for what a trial finds faster.</summary>
     public required Precision? Precision { get; init; }
+
+    /// <summary>How gradients are summed; null where the devices of the workers decide.</summary>
+    public required SumMode? SumMode { get; init; }
+
+    /// <summary>What gradients are sent as.</summary>
+    public required WireFormat Wire { get; init; }
 
     /// <summary>0 switches clipping off.</summary>
     public required double ClipNorm { get; init; }
@@ -83,6 +90,8 @@ internal sealed record TrainingSettings
             KeepCheckpoints = Math.Max(1, training.KeepCheckpoints),
             MaxSeconds = training.MaxSeconds,
             Precision = training.Precision == "auto" ? null : Precisions.Parse(training.Precision) ?? Models.Precision.Fp32,
+            SumMode = training.Exchange?.Mode switch { "exact" => Collectives.SumMode.Exact, "plain" => Collectives.SumMode.Plain, _ => null },
+            Wire = training.Exchange?.Wire == "bf16" ? WireFormat.Bf16 : WireFormat.Fp32,
             ClipNorm = optimizer!.ClipNorm,
             LabelSmoothing = training.LabelSmoothing,
             Patience = training.Patience,
