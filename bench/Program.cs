@@ -32,6 +32,9 @@ return args switch
     [CheckpointBench.SelfCommand, var folder] => CheckpointBench.RunSelf(folder),
     ["allreduce", .. var rest] => await AllReduceBench.RunAsync(rest),
     [AllReduceRank.Command, .. var rest] => await AllReduceRank.RunAsync(rest),
+    ["efficiency", .. var rest] => await EfficiencyBench.RunAsync(rest),
+    [EfficiencyWorker.Command, .. var rest] => await EfficiencyWorker.RunAsync(rest),
+    ["exact", .. var rest] => await ExactBench.RunAsync(Rounds(rest, 7)),
     ["multilingual"] => await MultilingualBench.RunAsync(),
     _ => Usage(),
 };
@@ -53,6 +56,8 @@ static int Usage()
           mr [folds=N] [--anew]             sentence polarity: pretrained and fine-tuned against from scratch, 10 folds (needs LLMPIPELINE_TEST_DATA)
           allreduce [ROUNDS [RANKS [FLOATS]]]  gradients summed over gRPC beside Gloo and plain sockets, 2 and 4 ranks, 10 and 100 million; default 6
                                             (needs /usr/bin/python3 with torch)
+          efficiency [ROUNDS [MICRO-BATCHES]]  two workers on a core each beside one on half the batch; default 3
+          exact [ROUNDS]                    what exact sums of gradients cost beside plain ones, and how exact they are; default 7
           checkpoint [ROUNDS]               what checkpoints cost a run of 10.7 million parameters; default 3
           multilingual                      tokens of 48 languages with a vocabulary of 32k, relative to English (needs LLMPIPELINE_TEST_DATA)
           recurrent-speed [ROUNDS]          training an LSTM on WikiText-2 words, beside PyTorch on one core; default 3 (needs LLMPIPELINE_TEST_DATA)

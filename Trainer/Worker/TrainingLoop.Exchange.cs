@@ -10,13 +10,13 @@ namespace LlmPipeline.Trainer.Worker;
 /// </summary>
 internal sealed partial class TrainingLoop
 {
-    /// <summary>Elements below which parts of a network go together: a range costs two rounds of the ring.</summary>
-    private const int SmallestRange = 512 * 1024;
-
-    private readonly IReadOnlyList<GradientRange> _ranges;
     private readonly List<(long Begin, long End)> _spans = [];
+    private IReadOnlyList<GradientRange> _ranges = [];
     private Task _running = Task.CompletedTask;
     private int _sent;
+
+    /// <summary>Elements below which parts of a network go together: a range costs two rounds of the ring.</summary>
+    public int SmallestRange { get; init; } = 512 * 1024;
 
     /// <summary>Sends the ranges that a backward pass is done with, and that were not sent.</summary>
     /// <param name="step">The step.</param>

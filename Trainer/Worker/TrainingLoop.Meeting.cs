@@ -44,6 +44,7 @@ internal sealed partial class TrainingLoop
 
         _shares.Begin(_settings.MicroBatches, behind);
         _gradients = GradientBuffer();
+        _ranges = _replica.Model.GradientRanges(SmallestRange);
         _clock = Stopwatch.GetTimestamp();
         _replica.State = State with { TrainSeconds = _secondsBefore };
         return votes;

@@ -75,7 +75,6 @@ internal sealed partial class TrainingLoop
         _allReduce = place.Ring is null ? null : new RingAllReduce(place.Ring);
         _shares = new MicroBatchShares(place.Size, settings.Rebalance);
         _entry = new ExchangeBuffer(0, FirstOwn + (EntrySlots * place.Size));
-        _ranges = replica.Model.GradientRanges(SmallestRange);
         replica.Model.LabelSmoothing = settings.LabelSmoothing;
         if (settings.Patience > 0 && data.ValidationSequences == 0)
         {

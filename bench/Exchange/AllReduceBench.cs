@@ -124,7 +124,8 @@ internal static class AllReduceBench
         }
     }
 
-    private static int[] FreePorts(int count)
+    /// <summary>Ports that nobody listens on just now.</summary>
+    internal static int[] FreePorts(int count)
     {
         var sockets = Enumerable.Range(0, count).Select(_ => new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp)).ToArray();
         foreach (var socket in sockets)

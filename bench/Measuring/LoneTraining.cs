@@ -21,8 +21,10 @@ internal static class LoneTraining
     /// <param name="stepDone">Called after each step.</param>
     /// <param name="ids">The text; null: random ids.</param>
     /// <param name="checkpoints">Where checkpoints go, at the spec's interval; null writes none.</param>
-    /// <returns>The numbers of the steps.</returns>
-    public static IReadOnlyList<StepMetrics> Run(RunSpec spec, int vocabulary, Action<Replica> stepDone, int[]? ids = null, ICheckpointStore? checkpoints = null)
+    /// <param name="place">This process among others that do the same; null: it is alone.</param>
+    /// <returns>The numbers of the steps, on rank 0.</returns>
+    public static IReadOnlyList<StepMetrics> Run(RunSpec spec, int vocabulary, Action<Replica> stepDone, int[]? ids = null, ICheckpointStore? checkpoints = null,
+        RingPlace? place = null)
     {
         spec.DatasetName = "datasets/random";
         spec.Training.ValidationInterval = spec.Training.Steps + 1;
@@ -39,7 +41,7 @@ internal static class LoneTraining
         using var trace = new TrainingTrace(replica.Run);
         var outside = new Outside();
         var loop = new TrainingLoop(
-            replica, settings, new TrainingData(new Ids(ids ?? RandomIds(1_000_000, vocabulary)), null, settings), new RingPlace(null, 0, 1), true,
+            replica, settings, new TrainingData(new Ids(ids ?? RandomIds(1_000_000, vocabulary)), null, settings), place ?? new RingPlace(null, 0, 1), true,
             (_, _, _) => throw new InvalidOperationException("There is no other worker."), outside, outside, checkpoints ?? outside,
             new TrainerMetrics(services.GetRequiredService<IMeterFactory>()), trace, NullLogger.Instance)
         {

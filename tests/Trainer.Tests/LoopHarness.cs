@@ -83,6 +83,7 @@ internal sealed class LoopHarness : IDisposable
                 Controls[rank], Sink, Checkpoints, new TrainerMetrics(_services.GetRequiredService<IMeterFactory>()), trace, NullLogger.Instance)
             {
                 Begin = () => Begin(Replicas[rank]),
+                SmallestRange = 200,
                 MaxDeferredBytes = MaxDeferredBytes,
                 StepDone = () =>
                 {
