@@ -22,6 +22,9 @@ internal static class Machine
             """;
     }
 
+    /// <summary>The system's load averages of 1, 5 and 15 minutes.</summary>
+    public static string LoadAverage() => OperatingSystem.IsLinux() ? string.Join(' ', File.ReadAllText("/proc/loadavg").Split(' ').Take(3)) : "unknown";
+
     /// <summary>Prints a result and writes it to <c>bench/results/NAME.md</c>.</summary>
     public static async Task PublishAsync(string name, string markdown)
     {

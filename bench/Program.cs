@@ -35,6 +35,8 @@ return args switch
     ["efficiency", .. var rest] => await EfficiencyBench.RunAsync(rest),
     [EfficiencyWorker.Command, .. var rest] => await EfficiencyWorker.RunAsync(rest),
     ["exact", .. var rest] => await ExactBench.RunAsync(Rounds(rest, 7)),
+    ["chaos", .. var rest] => await LlmPipeline.Bench.Reliability.ChaosBench.RunAsync(rest),
+    ["reliability", .. var rest] => await LlmPipeline.Bench.Reliability.ReliabilityBench.RunAsync(rest),
     ["multilingual"] => await MultilingualBench.RunAsync(),
     _ => Usage(),
 };
@@ -59,6 +61,8 @@ static int Usage()
           efficiency [ROUNDS [MICRO-BATCHES]]  two workers on a core each beside one on half the batch; default 3
           exact [ROUNDS]                    what exact sums of gradients cost beside plain ones, and how exact they are; default 7
           checkpoint [ROUNDS]               what checkpoints cost a run of 10.7 million parameters; default 3
+          chaos [--minutes N] [--seed N] [--steps N] [--resume]  trainings under random faults, one every 20 s on average; default 30 minutes
+          reliability [TEST ...] [--times N] [--anew]  the reliability tests at many random instants; resumable, hours in all
           multilingual                      tokens of 48 languages with a vocabulary of 32k, relative to English (needs LLMPIPELINE_TEST_DATA)
           recurrent-speed [ROUNDS]          training an LSTM on WikiText-2 words, beside PyTorch on one core; default 3 (needs LLMPIPELINE_TEST_DATA)
           quality [--full] [--anew]         published numbers reproduced, in one table; resumable, 100 minutes (needs LLMPIPELINE_TEST_DATA)

@@ -241,7 +241,7 @@ internal sealed partial class EpochManager(TimeProvider time, EpochTimings timin
         _workers.Remove(worker.Id);
         if (_epoch?.Members.Contains(worker.Id) == true)
         {
-            _notices.Add(new WorkerNotice(RunEvents.WorkerLost, $"{worker.Id} is lost: {cause}."));
+            _notices.Add(new WorkerNotice(RunEvents.WorkerLost, $"{worker.Id} is lost: {cause}{worker.MemoryUse}."));
             _epoch.Lost.Add(worker.Id);
         }
     }

@@ -26,6 +26,9 @@ internal sealed class EpochWorker(string id, long joinedAt)
 
     public bool Leaving { get; private set; }
 
+    /// <summary>What its memory was with the newest heartbeat, for a person; empty where it is not limited.</summary>
+    public string MemoryUse { get; private set; } = "";
+
     /// <summary>When its newest heartbeat came (timestamp).</summary>
     public long LastBeat { get; private set; }
 
@@ -46,6 +49,9 @@ internal sealed class EpochWorker(string id, long joinedAt)
     {
         (Address, Device, Fingerprint, State, Failure, Leaving) =
             (request.Address, request.Device, request.Fingerprint, request.State, request.Failure, request.Leaving);
+        MemoryUse = request.Memory is { } memory
+            ? FormattableString.Invariant($"; {memory.UsedBytes >> 20} of the {memory.LimitBytes >> 20} MiB of memory of its control group were in use")
+            : "";
         LastBeat = LastSeen = now;
         OpenCalls++;
     }

@@ -79,6 +79,7 @@ internal sealed partial class CoordinatorLink(
             Address = identity.Address,
             Device = identity.Device,
             Fingerprint = identity.Fingerprint,
+            Memory = ControlGroupMemory.Read(),
         };
         control.Fill(request);
         request.MaxWaitMilliseconds = request.Leaving || request.Failure is not null ? Math.Min(wait, 200) : wait;

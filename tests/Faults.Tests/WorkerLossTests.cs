@@ -11,4 +11,19 @@ public sealed class WorkerLossTests(ReferenceSetup setup, ITestOutputHelper outp
 
     [Fact]
     public Task TwoKilledAtOnceCostNoStep() => ShortForm.RunAsync(WorkerLoss.TwoKilled, setup, output);
+
+    [Fact]
+    public Task AFrozenWorkerIsLeftBehindAndComesBack() => ShortForm.RunAsync(WorkerLoss.Frozen, setup, output);
+
+    [Fact]
+    public Task ALateWorkerTakesPartWithoutHoldingTheOthersUp() => ShortForm.RunAsync(WorkerLoss.Late, setup, output);
+
+    [Fact]
+    public Task AFlappingWorkerHoldsNobodyUp() => ShortForm.RunAsync(WorkerLoss.Flapping, setup, output);
+
+    [Fact]
+    public Task WithoutEnoughWorkersARunWaitsAndCostsNothing() => ShortForm.RunAsync(WorkerLoss.NobodyLeft, setup, output);
+
+    [Fact]
+    public Task AWorkerKilledForMemoryCostsNoStepAndTheCauseIsTold() => ShortForm.RunAsync(WorkerLoss.OutOfMemory, setup, output);
 }

@@ -78,17 +78,18 @@ public sealed class PipelineProcesses : IDisposable
     /// <summary>Starts one more worker.</summary>
     public ServiceProcess StartWorker(params (string Key, string Value)[] settings)
     {
-        var worker = AddWorker([], settings);
+        var worker = AddWorker([], "localhost", settings);
         worker.Start();
         return worker;
     }
 
     /// <summary>Adds one more worker, and does not start it yet.</summary>
     /// <param name="launcher">What stands before its command; see <see cref="ServiceProcess.Launcher"/>.</param>
+    /// <param name="host">Where it listens.</param>
     /// <param name="settings">Settings beyond those that all workers have, or instead of them.</param>
-    public ServiceProcess AddWorker(IReadOnlyList<string> launcher, params (string Key, string Value)[] settings)
+    public ServiceProcess AddWorker(IReadOnlyList<string> launcher, string host, params (string Key, string Value)[] settings)
     {
-        var worker = Service($"worker-{_workers.Count}", "Trainer", [("Trainer__Role", "worker"), ("Trainer__Endpoint", Coordinator.Address), ("Worker__Device", "cpu"), .. settings], launcher);
+        var worker = Service($"worker-{_workers.Count}", "Trainer", [("Trainer__Role", "worker"), ("Trainer__Endpoint", Coordinator.Address), ("Worker__Device", "cpu"), .. settings], launcher, host);
         _workers.Add(worker);
         return worker;
     }
@@ -251,10 +252,10 @@ public sealed class PipelineProcesses : IDisposable
 
     private IEnumerable<ServiceProcess> All() => [Preprocessor, Coordinator, Evaluator, Gateway, .. _coordinators, .. _workers];
 
-    private ServiceProcess Service(string name, string project, (string Key, string Value)[] settings, IReadOnlyList<string>? launcher = null)
+    private ServiceProcess Service(string name, string project, (string Key, string Value)[] settings, IReadOnlyList<string>? launcher = null, string host = "localhost")
     {
         var environment = settings.GroupBy(s => s.Key).ToDictionary(s => s.Key, s => s.Last().Value);
         environment["ConnectionStrings__storage"] = $"folder={StorageFolder}";
-        return new ServiceProcess(name, project, environment) { Launcher = launcher ?? [] };
+        return new ServiceProcess(name, project, environment) { Launcher = launcher ?? [], Host = host };
     }
 }

@@ -8,7 +8,10 @@ namespace LlmPipeline.Faults;
 /// </summary>
 public sealed class ReferenceSetup : IDisposable
 {
-    private readonly Dictionary<int, Task<TrainingOutcome>> _references = [];
+    private const int BatchSize = 12;
+    private const int MicroBatchSize = 2;
+
+    private readonly Dictionary<(int Steps, int BatchSize, int MicroBatchSize), Task<TrainingOutcome>> _references = [];
     private TrainingCluster? _plain;
     private TrainingCluster? _proxied;
 
@@ -25,7 +28,9 @@ public sealed class ReferenceSetup : IDisposable
     /// <param name="cluster">Where its text is.</param>
     /// <param name="workers">Workers that it waits for.</param>
     /// <param name="steps">Number of steps.</param>
-    public static RunSpec Spec(TrainingCluster cluster, int workers, int steps = 300) => new()
+    /// <param name="batchSize">Sequences of a step.</param>
+    /// <param name="microBatchSize">Sequences of a micro-batch.</param>
+    public static RunSpec Spec(TrainingCluster cluster, int workers, int steps = 300, int batchSize = BatchSize, int microBatchSize = MicroBatchSize) => new()
     {
         Dataset = new Datasets.V1.DatasetSpec
         {
@@ -38,8 +43,8 @@ public sealed class ReferenceSetup : IDisposable
         Training = new TrainingSpec
         {
             Steps = steps,
-            BatchSize = 12,
-            MicroBatchSize = 2,
+            BatchSize = batchSize,
+            MicroBatchSize = microBatchSize,
             MinWorkers = workers,
             ValidationInterval = 100,
             ValidationSequences = 12,
@@ -51,8 +56,18 @@ public sealed class ReferenceSetup : IDisposable
     };
 
     /// <summary>The outcome of the undisturbed run on one worker.</summary>
-    public Task<TrainingOutcome> ReferenceAsync(int steps = 300) =>
-        _references.TryGetValue(steps, out var reference) ? reference : _references[steps] = ComputeAsync(steps);
+    public Task<TrainingOutcome> ReferenceAsync(int steps = 300, int batchSize = BatchSize, int microBatchSize = MicroBatchSize)
+    {
+        var key = (steps, batchSize, microBatchSize);
+        return _references.TryGetValue(key, out var reference) ? reference : _references[key] = ComputeAsync(steps, batchSize, microBatchSize);
+    }
+
+    /// <summary>Ends all workers, so that a scenario's own processes have the machine.</summary>
+    public void Rest()
+    {
+        _plain?.Rest();
+        _proxied?.Rest();
+    }
 
     /// <summary>Ends a cluster that a failed scenario left behind.</summary>
     public void Discard()
@@ -65,11 +80,12 @@ public sealed class ReferenceSetup : IDisposable
     /// <inheritdoc/>
     public void Dispose() => Discard();
 
-    private static async Task<TrainingOutcome> ComputeAsync(int steps)
+    private async Task<TrainingOutcome> ComputeAsync(int steps, int batchSize, int microBatchSize)
     {
+        Rest();
         using var cluster = new TrainingCluster(proxied: false);
         cluster.Restore(1);
-        var outcome = await cluster.FinishAsync(await cluster.CreateAsync(Spec(cluster, 1, steps)));
+        var outcome = await cluster.FinishAsync(await cluster.CreateAsync(Spec(cluster, 1, steps, batchSize, microBatchSize)));
         return outcome.Steps.Count == steps ? outcome : throw new InvalidOperationException($"The reference has {outcome.Steps.Count} of {steps} steps.");
     }
 }

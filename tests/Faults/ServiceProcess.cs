@@ -13,6 +13,7 @@ public sealed partial class ServiceProcess(string name, string project, IReadOnl
 
     private readonly Lock _lock = new();
     private readonly Queue<string> _output = new();
+    private readonly int _httpPort = FreePort();
     private Process? _process;
 
     /// <summary>Name in messages and telemetry.</summary>
@@ -21,11 +22,14 @@ public sealed partial class ServiceProcess(string name, string project, IReadOnl
     /// <summary>Port of its gRPC endpoint, the same after a restart.</summary>
     public int Port { get; } = FreePort();
 
+    /// <summary>Where it listens.</summary>
+    public string Host { get; init; } = "localhost";
+
     /// <summary>Its gRPC endpoint.</summary>
-    public string Address => $"http://localhost:{Port}";
+    public string Address => $"http://{Host}:{Port}";
 
     /// <summary>Its HTTP/1 endpoint, the same after a restart.</summary>
-    public string HttpAddress { get; } = $"http://localhost:{FreePort()}";
+    public string HttpAddress => $"http://{Host}:{_httpPort}";
 
     /// <summary>Whether the process is there.</summary>
     public bool IsRunning => _process is { HasExited: false };

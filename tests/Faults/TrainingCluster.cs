@@ -13,18 +13,22 @@ public sealed class TrainingCluster : IDisposable
 {
     private readonly List<ClusterWorker> _workers = [];
     private readonly bool _proxied;
+    private readonly IPAddress? _listen;
     private int _runs;
 
     /// <summary>Starts the Preprocessor and the coordinator.</summary>
     /// <param name="proxied">Put proxies before the coordinator and before every worker.</param>
-    public TrainingCluster(bool proxied)
+    /// <param name="limit">Longest time for anything; null: 4 minutes.</param>
+    /// <param name="listen">Where the proxies listen; null: loopback.</param>
+    public TrainingCluster(bool proxied, TimeSpan? limit = null, IPAddress? listen = null)
     {
-        _proxied = proxied;
+        (_proxied, _listen) = (proxied, listen);
+        Pipeline = new PipelineProcesses { Limit = limit ?? TimeSpan.FromMinutes(4) };
         Pipeline.Start(workers: 0);
     }
 
     /// <summary>The processes.</summary>
-    public PipelineProcesses Pipeline { get; } = new() { Limit = TimeSpan.FromMinutes(4) };
+    public PipelineProcesses Pipeline { get; }
 
     /// <summary>The workers, running or not.</summary>
     public IReadOnlyList<ClusterWorker> Workers => _workers;
@@ -72,21 +76,22 @@ public sealed class TrainingCluster : IDisposable
 
     /// <summary>Adds a worker, and does not start it.</summary>
     /// <param name="launcher">What stands before its command.</param>
-    /// <param name="settings">Settings of its own.</param>
-    public ClusterWorker Add(IReadOnlyList<string>? launcher = null, params (string Key, string Value)[] settings)
+    /// <param name="address">Where it listens; null: loopback.</param>
+    public ClusterWorker Add(IReadOnlyList<string>? launcher = null, IPAddress? address = null)
     {
+        (string Key, string Value)[] settings = [];
         FaultProxy? upstream = null, peers = null;
         if (_proxied)
         {
-            upstream = new FaultProxy(new IPEndPoint(IPAddress.Loopback, Pipeline.Coordinator.Port));
-            peers = new FaultProxy(new IPEndPoint(IPAddress.Loopback, 0));
-            settings = [("Trainer__Endpoint", upstream.Address), ("Worker__Address", peers.Address), .. settings];
+            upstream = new FaultProxy(new IPEndPoint(IPAddress.Loopback, Pipeline.Coordinator.Port), _listen);
+            peers = new FaultProxy(new IPEndPoint(IPAddress.Loopback, 0), _listen);
+            settings = [("Trainer__Endpoint", upstream.Address), ("Worker__Address", peers.Address)];
         }
 
-        var process = Pipeline.AddWorker(launcher ?? [], settings);
+        var process = Pipeline.AddWorker(launcher ?? [], address?.ToString() ?? "localhost", settings);
         if (peers is not null)
         {
-            peers.Target = new IPEndPoint(IPAddress.Loopback, process.Port);
+            peers.Target = new IPEndPoint(address ?? IPAddress.Loopback, process.Port);
         }
 
         var worker = new ClusterWorker(process, upstream, peers);
@@ -130,7 +135,8 @@ public sealed class TrainingCluster : IDisposable
         }
     }
 
-    private static bool IsTrained(Run run) => run.State is State.Evaluating or State.Publishing or State.Succeeded or State.Failed or State.Cancelled;
+    /// <summary>Whether a run is past its training.</summary>
+    public static bool IsTrained(Run run) => run.State is State.Evaluating or State.Publishing or State.Succeeded or State.Failed or State.Cancelled;
 }
 
 /// <summary>A worker of a cluster.</summary>

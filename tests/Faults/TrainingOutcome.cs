@@ -57,9 +57,9 @@ public sealed partial record TrainingOutcome(Run Run, IReadOnlyList<StepMetrics>
             .Select(m => Math.Max(0, last - long.Parse(m.Groups[1].ValueSpan, CultureInfo.InvariantCulture))).DefaultIfEmpty().Max();
     }
 
-    /// <summary>The longest time between two steps in a row, over steps that end after a moment; in seconds.</summary>
-    public double LongestPause(DateTime moment) => Steps.Zip(Steps.Skip(1), (a, b) => (Ends: b.Time.ToDateTime(), Seconds: (b.Time - a.Time).ToTimeSpan().TotalSeconds))
-        .Where(p => p.Ends > moment).Select(p => p.Seconds).DefaultIfEmpty().Max();
+    /// <summary>The longest time between two steps in a row, over steps that end after one moment and begin before another; in seconds.</summary>
+    public double LongestPause(DateTime from, DateTime to) => Steps.Zip(Steps.Skip(1), (a, b) => (Begins: a.Time.ToDateTime(), Ends: b.Time.ToDateTime()))
+        .Where(p => p.Ends > from && p.Begins < to).Select(p => (p.Ends - p.Begins).TotalSeconds).DefaultIfEmpty().Max();
 
     /// <summary>Events of a kind.</summary>
     public IEnumerable<RunEvent> Events(string kind) => Run.Events.Where(e => e.Kind == kind);

@@ -52,6 +52,9 @@ public sealed class Direction
     /// <summary>Every connection is reset (RST) once it has passed so many bytes, counted from its beginning; the bytes before arrive. Null: never.</summary>
     public long? ResetAt { get; set; }
 
+    /// <summary>Changes bytes on their way; null: they arrive as they were sent.</summary>
+    public BytesOnTheWay? Tamper { get; set; }
+
     /// <summary>Bytes that have arrived on the other side.</summary>
     public long Passed => Interlocked.Read(ref _passed);
 
@@ -114,3 +117,7 @@ public sealed class Direction
         changed.SetResult();
     }
 }
+
+/// <summary>Sees a piece of a stream, wherever it was cut, and may change it.</summary>
+/// <param name="bytes">The piece.</param>
+public delegate void BytesOnTheWay(Span<byte> bytes);

@@ -100,6 +100,7 @@ internal sealed class ProxyConnection(Socket client, FaultProxy proxy) : IDispos
         {
             var bytes = ArrayPool<byte>.Shared.Rent(PieceBytes);
             var count = await from.ReceiveAsync(bytes.AsMemory(0, PieceBytes), cancellationToken);
+            direction.Tamper?.Invoke(bytes.AsSpan(0, count));
             var wait = direction.Delay + (direction.Jitter * Random.Shared.NextDouble());
             last = Math.Max(last, Stopwatch.GetTimestamp() + (long)(wait.TotalSeconds * Stopwatch.Frequency));
             await queue.WriteAsync((bytes, count, last), cancellationToken);

@@ -12,12 +12,21 @@ public sealed record Figure(string What, double Value, double Goal, bool AtLeast
     public bool Meets(double slack) => AtLeast ? Value >= Goal / (IsTime ? slack : 1) : Value <= Goal * (IsTime ? slack : 1);
 }
 
+/// <summary>What a scenario is done with.</summary>
+/// <param name="Setup">Clusters and the undisturbed run.</param>
+/// <param name="Random">Chooses instants and victims.</param>
+/// <param name="IsLong">The long form: everything that the test names. The short one takes what fits into a minute.</param>
+public sealed record ScenarioContext(ReferenceSetup Setup, Random Random, bool IsLong);
+
+/// <summary>This machine does not allow what a scenario needs.</summary>
+public sealed class ScenarioSkippedException(string message) : Exception(message);
+
 /// <summary>A fault and what has to hold through it. What must be the same bits is compared inside and throws; times come back as figures.</summary>
 /// <param name="Number">Number of the reliability test.</param>
 /// <param name="Title">What happens.</param>
 /// <param name="Repetitions">How often it is done in the long form, each time at another random instant.</param>
 /// <param name="RunAsync">Does it once.</param>
-public sealed record Scenario(int Number, string Title, int Repetitions, Func<ReferenceSetup, Random, Task<IReadOnlyList<Figure>>> RunAsync)
+public sealed partial record Scenario(int Number, string Title, int Repetitions, Func<ScenarioContext, Task<IReadOnlyList<Figure>>> RunAsync)
 {
     /// <summary>Waits for a random instant in the middle of a run.</summary>
     internal static async Task<DateTime> InstantAsync(TrainingCluster cluster, string run, Random random)

@@ -1,0 +1,98 @@
+using LlmPipeline.Runs.V1;
+using LlmPipeline.Storage;
+using State = LlmPipeline.Runs.V1.Run.Types.State;
+
+namespace LlmPipeline.Faults.Scenarios;
+
+/// <summary>Runs that are cancelled.</summary>
+public static class Cancellation
+{
+    /// <summary>17: cancelled in each of its phases.</summary>
+    public static Scenario InEachPhase { get; } = new(17, "cancelled while queued, preparing, training, writing a checkpoint, evaluating", 3, async context =>
+    {
+        var cluster = context.Setup.Cluster(workers: 2);
+        cluster.Pipeline.Evaluator.Start();
+        try
+        {
+            var figures = new List<Figure>();
+
+            // Long enough to be met while it is prepared: every text makes another tokenizer.
+            var text = cluster.Pipeline.WriteText($"long-{context.Random.Next()}.txt", string.Concat(Enumerable.Range(0, 200_000).Select(i => $"word{context.Random.Next(50_000)} ")));
+            var preparing = ReferenceSetup.Spec(cluster, 2);
+            preparing.Dataset.Sources.Clear();
+            preparing.Dataset.Sources.Add(text);
+            preparing.Dataset.Tokenizer = new Datasets.V1.TokenizerSpec { Kind = "bpe", VocabularySize = 4000 };
+            var first = await cluster.CreateAsync(preparing);
+            var queued = await cluster.CreateAsync(ReferenceSetup.Spec(cluster, 2));
+            figures.AddRange(await CancelAsync(cluster, queued, "queued"));
+            await cluster.Pipeline.WaitAsync(first, "preparing", r => r.State is not State.Queued);
+            figures.AddRange(await CancelAsync(cluster, first, "preparing"));
+
+            var training = await cluster.CreateAsync(ReferenceSetup.Spec(cluster, 2));
+            await cluster.WaitForStepAsync(training, context.Random.Next(5, 40));
+            figures.AddRange(await CancelAsync(cluster, training, "training"));
+            var quiet = cluster.Workers.Take(2).Select(w => w.Process.CpuTime).ToList();
+            await Task.Delay(2000);
+            var busy = cluster.Workers.Take(2).Zip(quiet, (w, before) => (w.Process.CpuTime - before).TotalSeconds / 2).Max();
+            figures.Add(new Figure("share of a core that a worker takes afterwards", busy, 0.1, IsTime: false));
+
+            var writing = await cluster.CreateAsync(ReferenceSetup.Spec(cluster, 2));
+            await WaitForFileAsync(cluster, $"{writing}/checkpoints/00000050/");
+            figures.AddRange(await CancelAsync(cluster, writing, "writing a checkpoint"));
+
+            var evaluating = await cluster.CreateAsync(ReferenceSetup.Spec(cluster, 2, steps: 20));
+            await cluster.Pipeline.WaitAsync(evaluating, "evaluating", r => r.State is State.Evaluating or State.Publishing or State.Succeeded);
+            figures.AddRange(await CancelAsync(cluster, evaluating, "evaluating"));
+
+            // What is there is whole, and the next run is not held up by what was left.
+            foreach (var run in new[] { training, writing, evaluating })
+            {
+                foreach (var checkpoint in await CoordinatorLoss.CheckpointsAsync(cluster, run))
+                {
+                    await cluster.Pipeline.Store.GetVerifiedLocalDirectoryAsync(checkpoint);
+                }
+            }
+
+            await cluster.FinishAsync(await cluster.CreateAsync(ReferenceSetup.Spec(cluster, 2, steps: 20)));
+            return figures;
+        }
+        finally
+        {
+            cluster.Pipeline.Evaluator.Kill();
+        }
+    });
+
+    private static async Task<IEnumerable<Figure>> CancelAsync(TrainingCluster cluster, string run, string phase)
+    {
+        var clock = System.Diagnostics.Stopwatch.StartNew();
+        await cluster.Pipeline.Runs.CancelRunAsync(new CancelRunRequest { Name = run }, deadline: DateTime.UtcNow + cluster.Pipeline.Limit);
+        var acknowledged = clock.Elapsed.TotalSeconds;
+        var record = await cluster.Pipeline.WaitAsync(run, "over", r => r.State is State.Cancelled or State.Failed or State.Succeeded);
+        if (record.State != State.Cancelled && phase != "evaluating")
+        {
+            throw new InvalidOperationException($"{run}, cancelled while {phase}, is {record.State}.\n{cluster.Pipeline.Describe(record)}");
+        }
+
+        return
+        [
+            new Figure($"seconds to acknowledge, {phase}", acknowledged, 1),
+            new Figure($"seconds to the end, {phase}", clock.Elapsed.TotalSeconds, 3),
+        ];
+    }
+
+    private static async Task WaitForFileAsync(TrainingCluster cluster, string prefix)
+    {
+        var end = DateTime.UtcNow + cluster.Pipeline.Limit;
+        while (DateTime.UtcNow < end)
+        {
+            await foreach (var blob in cluster.Pipeline.Store.ListAsync(prefix))
+            {
+                return;
+            }
+
+            await Task.Delay(2);
+        }
+
+        throw new TimeoutException($"No file of {prefix} came.\n{cluster.Pipeline.Describe(null)}");
+    }
+}
