@@ -62,6 +62,7 @@ internal sealed class PublishingStage(IBlobStore store, TimeProvider time)
         var merge = run.Spec.FineTune is { Method: "lora", Lora.Merge: true };
         if (merge)
         {
+            TorchRuntime.Initialize();
             using var model = ModelDirectory.LoadNetwork(folder, TorchSharp.torch.CPU);
             await ModelDirectory.WriteAsync(directory, model, await File.ReadAllTextAsync(Path.Combine(folder, ModelDirectory.TokenizerFile), cancellationToken), cancellationToken: cancellationToken);
         }
