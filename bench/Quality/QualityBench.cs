@@ -112,8 +112,8 @@ internal static class QualityBench
         return figures;
     }
 
-    // 2,566,589 characters in batches of 100 sequences of 100.
-    private const int StepsPerEpoch = 256;
+    // 2,566,589 characters in batches of 25 sequences of 100.
+    private const int StepsPerEpoch = 1024;
 
     private static async Task<List<Trained>> SeedsAsync(TrainingRuns runs, StringBuilder rows, Func<int, Training> training)
     {
