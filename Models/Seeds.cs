@@ -32,7 +32,7 @@ public static class Seeds
     }
 
     /// <summary>The n-th number in [0, 1) of a seed, with 53 random bits.</summary>
-    internal static double Uniform(ulong seed, ulong n) => (Mix(seed + (n * Increment)) >> 11) * (1.0 / (1L << 53));
+    public static double Uniform(ulong seed, ulong n) => (Mix(seed + (n * Increment)) >> 11) * (1.0 / (1L << 53));
 
     private static ulong Hash(string text)
     {

@@ -111,6 +111,18 @@ internal static class Buckets
 
     /// <summary>The position that members without state, or with another one, take over.</summary>
     public const int Position = 5;
+
+    /// <summary>Votes, losses and norms of a round of low-communication training.</summary>
+    public const int Round = 6;
+
+    /// <summary>Its outer gradient.</summary>
+    public const int OuterGradient = 7;
+
+    /// <summary>Scales of its outer gradient and its optimizer state, where they are sent as whole numbers.</summary>
+    public const int OuterScales = 8;
+
+    /// <summary>Its optimizer state: the first buffer; the others follow.</summary>
+    public const int OuterState = 9;
 }
 
 /// <summary>The ring does not work any more: this epoch is over for this worker.</summary>

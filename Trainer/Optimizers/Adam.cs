@@ -22,6 +22,9 @@ internal sealed class Adam : Optimizer
     public override IReadOnlyList<string> StateNames { get; } = ["exp_avg", "exp_avg_sq"];
 
     /// <inheritdoc/>
+    public override string? MeanSquareName => "exp_avg_sq";
+
+    /// <inheritdoc/>
     protected override void Update(long step, double learningRate, in GradientTerms terms, UpdateBuffers buffers) => UpdatePass.Run(
         new Rule
         {

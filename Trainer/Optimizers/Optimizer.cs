@@ -1,4 +1,5 @@
 using LlmPipeline.Runs.V1;
+using LlmPipeline.Trainer.Worker;
 
 namespace LlmPipeline.Trainer.Optimizers;
 
@@ -21,7 +22,14 @@ internal abstract class Optimizer
     /// <summary>Largest magnitude of an element of the gradient; 0 switches clipping by value off.</summary>
     public double ClipValue { get; init; }
 
-    /// <summary>The optimizer of a resolved spec.</summary>
+    /// <summary>The one of <see cref="StateNames"/> that is a mean of squares; null for none. A mean of several is taken of its roots.</summary>
+    public virtual string? MeanSquareName => null;
+
+    /// <summary>The optimizer of a resolved spec, with low-communication training both optimizers.</summary>
+    public static Optimizer Create(RunSpec spec) =>
+        LocalSettings.From(spec.Training) is null ? Create(spec.Optimizer) : LocalOptimizer.Create(spec.Optimizer, spec.Training.Local);
+
+    /// <summary>The optimizer of a resolved <c>optimizer</c>.</summary>
     public static Optimizer Create(OptimizerSpec spec) => spec.Kind switch
     {
         "sgd" => new Sgd
@@ -63,7 +71,7 @@ internal abstract class Optimizer
     /// <param name="parameters">Updated.</param>
     /// <param name="gradients">Finite.</param>
     /// <param name="state">The buffers of <see cref="StateNames"/>; updated.</param>
-    public void Update(
+    public virtual void Update(
         long step, double learningRate, float gradientFactor, int decayedLength,
         Span<float> parameters, ReadOnlySpan<float> gradients, IReadOnlyList<float[]> state)
     {

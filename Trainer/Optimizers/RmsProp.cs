@@ -26,6 +26,9 @@ internal sealed class RmsProp : Optimizer
         ["square_avg", .. Momentum > 0 ? ["momentum_buffer"] : Array.Empty<string>(), .. Centered ? ["grad_avg"] : Array.Empty<string>()];
 
     /// <inheritdoc/>
+    public override string? MeanSquareName => "square_avg";
+
+    /// <inheritdoc/>
     protected override void Update(long step, double learningRate, in GradientTerms terms, UpdateBuffers buffers) => UpdatePass.Run(
         new Rule
         {

@@ -142,7 +142,7 @@ internal sealed partial class EpochRunner(
         DropReplica();
         var model = NewModel(plan, dataset, plan.SourceRank >= 0 ? "" : plan.Checkpoint, cancellationToken);
         var fresh = new TrainerState { Run = plan.Run, SpecHash = Convert.ToHexStringLower(SHA256.HashData(plan.Spec.ToByteArray())) };
-        var replica = new Replica(plan.Attempt, model, Optimizer.Create(plan.Spec.Optimizer), fresh);
+        var replica = new Replica(plan.Attempt, model, Optimizer.Create(plan.Spec), fresh);
         try
         {
             if (plan.SourceRank >= 0)

@@ -197,6 +197,29 @@ internal sealed class Replica(int attempt, LanguageModel model, Optimizer optimi
     /// <summary>A hash of parameters and optimizer state: other bits give another one.</summary>
     public ulong Hash() => OptimizerState.Aggregate(StateHash.Add(0, model.Parameters.Values), (hash, buffer) => StateHash.Add(hash, buffer));
 
+    /// <summary>Ends a round of low-communication training: parameters, optimizer state and position change together.</summary>
+    /// <param name="learningRate">The outer one.</param>
+    /// <param name="gradient">The mean outer gradient.</param>
+    /// <param name="innerState">The inner optimizer's state that the next round begins from.</param>
+    /// <param name="next">The position.</param>
+    public void UpdateRound(double learningRate, ReadOnlySpan<float> gradient, IReadOnlyList<float[]> innerState, TrainerState next)
+    {
+        lock (_lock)
+        {
+            optimizer.Update(next.UpdateCount, learningRate, 1, 0, model.Parameters.Values, gradient, OptimizerState);
+            for (var i = 0; i < innerState.Count; i++)
+            {
+                innerState[i].CopyTo(OptimizerState[i], 0);
+            }
+
+            model.Parameters.UploadValues();
+            State = next;
+        }
+    }
+
+    /// <summary>What this worker has done of the present round of low-communication training; null for nothing.</summary>
+    public LocalRound? LocalRound { get; set; }
+
     /// <summary>Takes the parameters from before the first step, and clears what the optimizer remembers. The position is set apart.</summary>
     public void Begin(ReadOnlySpan<float> values)
     {

@@ -57,6 +57,15 @@ internal sealed class StepClock(TimeProvider time)
         _mark = now;
     }
 
+    /// <summary>Leaves one of so many equal parts of each phase, where as many steps were taken together.</summary>
+    public void Share(int parts)
+    {
+        for (var phase = 0; phase < _ticks.Length; phase++)
+        {
+            _ticks[phase] /= parts;
+        }
+    }
+
     /// <summary>Begins the next step where the last lap ended.</summary>
     public void Restart()
     {

@@ -180,7 +180,12 @@ internal sealed partial class TrainingLoop
             return null;
         }
 
-        ulong[] hashes = [.. Enumerable.Range(0, _place.Size).Select(rank => BitConverter.DoubleToUInt64Bits(_gradients.Double(ReportOf(rank) + 1)))];
+        return Differing([.. Enumerable.Range(0, _place.Size).Select(rank => BitConverter.DoubleToUInt64Bits(_gradients.Double(ReportOf(rank) + 1)))]);
+    }
+
+    /// <summary>The ranks with another hash than most that have one; null for none.</summary>
+    private bool[]? Differing(ulong[] hashes)
+    {
         var most = Enumerable.Range(0, _place.Size).Where(rank => !_shares.IsArriving(rank)).GroupBy(rank => hashes[rank])
             .OrderByDescending(g => g.Count()).ThenBy(g => g.Min()).First().Key;
         bool[] differ = [.. Enumerable.Range(0, _place.Size).Select(rank => !_shares.IsArriving(rank) && hashes[rank] != most)];

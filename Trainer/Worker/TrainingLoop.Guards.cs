@@ -28,9 +28,9 @@ internal sealed partial class TrainingLoop
 
     private int RankOf(int microBatch) => Array.FindIndex(_deal, share => share.Begin <= microBatch && microBatch < share.End);
 
-    /// <summary>Lets the step change nothing but the position; false when training is to go back.</summary>
+    /// <summary>Lets the step, or the steps of the round that ends with it, change nothing but the position; false when training is to go back.</summary>
     /// <exception cref="FatalTrainingException">The policy is to stop, or there were too many anomalies.</exception>
-    private bool TrySkip(long step, Anomaly anomaly, TrainerState next)
+    private bool TrySkip(long step, Anomaly anomaly, TrainerState next, int steps = 1)
     {
         var (guard, tooMany) = State.Guard.Note(_settings.Guard, step);
         if (tooMany || _settings.Guard.Policy == AnomalyPolicy.Stop)
@@ -46,8 +46,8 @@ internal sealed partial class TrainingLoop
         }
 
         var scaler = next.LossScaler is not null && anomaly.Reason == ErrorReasons.LossNotFinite ? new LossScaler() : next.LossScaler;
-        _replica.Skip(next with { LossScaler = scaler, Guard = guard with { SkippedSteps = guard.SkippedSteps + 1 } });
-        Tell(RunEventKinds.StepSkipped, $"Step {step} changed nothing ({anomaly.Reason}): {anomaly.Message}.");
+        _replica.Skip(next with { LossScaler = scaler, Guard = guard with { SkippedSteps = guard.SkippedSteps + steps } });
+        Tell(RunEventKinds.StepSkipped, $"{(steps == 1 ? $"Step {step}" : $"The round of {steps} steps up to {step}")} changed nothing ({anomaly.Reason}): {anomaly.Message}.");
         return true;
     }
 
@@ -55,7 +55,7 @@ internal sealed partial class TrainingLoop
     /// Goes back to the newest intact checkpoint, or to the beginning: rank 0 names it, all load it. The data up to the anomaly
     /// is not seen again.
     /// </summary>
-    private void GoBack(long step, Anomaly anomaly)
+    private void GoBack(long step, Anomaly anomaly, double seconds)
     {
         TakeArrived(isNeeded: true);
         var present = State;
@@ -78,7 +78,7 @@ internal sealed partial class TrainingLoop
         {
             Run = present.Run,
             SpecHash = present.SpecHash,
-            TrainSeconds = _gradients.Double(SecondsOfRank0),
+            TrainSeconds = seconds,
             MicroBatchSize = present.MicroBatchSize,
             Precision = present.Precision,
             LossScaler = loaded.LossScaler ?? (present.LossScaler is null ? null : new LossScaler()),
@@ -99,7 +99,7 @@ internal sealed partial class TrainingLoop
     private void ReduceMicroBatch(long step)
     {
         var size = _settings.MicroBatchSize;
-        UseMicroBatch(Enumerable.Range(1, size / 2).Last(smaller => _settings.BatchSize % smaller == 0));
+        UseMicroBatch(Enumerable.Range(1, size / 2).Last(smaller => _settings.SequencesTogether % smaller == 0));
         Tell(RunEventKinds.MicroBatchReduced,
             $"Step {step}: a micro-batch of {size} sequences does not fit into memory; it has {_settings.MicroBatchSize} from now on. Losses and weights differ from then on from those of a run that does not run out of memory, by rounding.");
         GC.Collect();

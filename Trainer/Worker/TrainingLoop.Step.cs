@@ -101,7 +101,7 @@ internal sealed partial class TrainingLoop
         }
         else if (!TrySkip(step, anomaly, next))
         {
-            GoBack(step, anomaly);
+            GoBack(step, anomaly, seconds);
             return (votes with { Validate = State.ValidationStep != State.Step }, null);
         }
 
@@ -188,7 +188,7 @@ internal sealed partial class TrainingLoop
     }
 
     private ExchangeBuffer GradientBuffer() =>
-        _replica.GradientBuffer(FirstLoss + _settings.MicroBatches + (ReportSlots * _place.Size), isOnlyAddend: _place.Size == 1 && _settings.MicroBatches == 1, _format);
+        _replica.GradientBuffer(FirstLoss + _settings.MicroBatches + (ReportSlots * _place.Size), isOnlyAddend: _settings.Local is null && _place.Size == 1 && _settings.MicroBatches == 1, _format);
 
     private long MemoryBytes()
     {

@@ -169,7 +169,7 @@ internal sealed partial class TrainingLoop
             }
 
             _time.Restart();
-            (votes, done) = Step();
+            (votes, done) = _settings.Local is null ? Step() : Round(_settings.Local);
             (_timed, _stepped) = (done, done is not null);
             StepDone?.Invoke();
             _trace.Continue(State.Step);

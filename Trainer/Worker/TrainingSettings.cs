@@ -55,6 +55,9 @@ internal sealed record TrainingSettings
 
     public required LearningRateSchedule Schedule { get; init; }
 
+    /// <summary>Low-communication training; null where gradients are averaged in every step.</summary>
+    public LocalSettings? Local { get; init; }
+
     /// <summary>What an anomaly is, and what is done about it.</summary>
     public GuardOptions Guard { get; init; } = new();
 
@@ -63,6 +66,12 @@ internal sealed record TrainingSettings
 
     /// <summary>Micro-batches of a step, over all workers.</summary>
     public int MicroBatches => BatchSize / MicroBatchSize;
+
+    /// <summary>Sequences of a step that are computed on the same parameters; a micro-batch divides them.</summary>
+    public int SequencesTogether => BatchSize / (Local?.Shards ?? 1);
+
+    /// <summary>Micro-batches among them.</summary>
+    public int MicroBatchesTogether => SequencesTogether / MicroBatchSize;
 
     /// <summary>Predicted tokens of a step, over all workers.</summary>
     public long TokensPerStep => (long)BatchSize * Context;
@@ -97,6 +106,7 @@ internal sealed record TrainingSettings
             Patience = training.Patience,
             MinImprovement = training.MinImprovement,
             Schedule = LearningRateSchedule.Of(spec),
+            Local = LocalSettings.From(training),
             Guard = GuardOf(training),
             Rebalance = training.Rebalance,
         };

@@ -36,7 +36,7 @@ internal static class LoneTraining
         spec = RunSpecResolver.Resolve(spec, "train-speed");
         var settings = TrainingSettings.From(spec);
         var model = LanguageModel.Create(TrainingSettings.ModelOf(spec, vocabulary, 0), spec.Seed, torch.CPU);
-        using var replica = new Replica(1, model, Optimizer.Create(spec.Optimizer), new TrainerState { Run = "runs/train-speed", SpecHash = "" });
+        using var replica = new Replica(1, model, Optimizer.Create(spec), new TrainerState { Run = "runs/train-speed", SpecHash = "" });
         using var services = new ServiceCollection().AddMetrics().BuildServiceProvider();
         using var trace = new TrainingTrace(replica.Run);
         var outside = new Outside();

@@ -83,7 +83,7 @@ internal static class TinyRun
     {
         TorchRuntime.Initialize();
         var config = TrainingSettings.ModelOf(spec, Vocabulary, 0, maskTokenId: Vocabulary - 1) with { Labels = labelled ? Labels : null };
-        return new Replica(attempt, LanguageModel.Create(config, spec.Seed, torch.CPU), Optimizer.Create(spec.Optimizer), new TrainerState { Run = "runs/tiny", SpecHash = "" });
+        return new Replica(attempt, LanguageModel.Create(config, spec.Seed, torch.CPU), Optimizer.Create(spec), new TrainerState { Run = "runs/tiny", SpecHash = "" });
     }
 
     public static readonly string[] Labels = ["few", "many"];
