@@ -28,6 +28,8 @@ return args switch
     [TrainSpeedBench.LiveCommand, var precision] => TrainSpeedBench.RunLive(precision),
     ["recurrent-speed", .. var rest] => await RecurrentSpeedBench.RunAsync(Rounds(rest, 3)),
     [RecurrentSpeedBench.SelfCommand, .. var rest] => RecurrentSpeedBench.RunSelf(rest),
+    ["diloco", .. var rest] => await LlmPipeline.Bench.Diloco.DilocoBench.RunAsync(rest),
+    [LlmPipeline.Bench.Diloco.DilocoRank.Command, var job] => await LlmPipeline.Bench.Diloco.DilocoRank.RunAsync(job),
     ["checkpoint", .. var rest] => await CheckpointBench.RunAsync(Rounds(rest, 3)),
     [CheckpointBench.SelfCommand, var folder] => CheckpointBench.RunSelf(folder),
     ["allreduce", .. var rest] => await AllReduceBench.RunAsync(rest),
@@ -63,6 +65,7 @@ static int Usage()
           checkpoint [ROUNDS]               what checkpoints cost a run of 10.7 million parameters; default 3
           chaos [--minutes N] [--seed N] [--steps N] [--resume]  trainings under random faults, one every 20 s on average; default 30 minutes
           reliability [TEST ...] [--times N] [--anew]  the reliability tests at many random instants; resumable, hours in all
+          diloco [--anew]                   low-communication training beside the synchronous run: perplexity, bytes, a slow link; resumable
           multilingual                      tokens of 48 languages with a vocabulary of 32k, relative to English (needs LLMPIPELINE_TEST_DATA)
           recurrent-speed [ROUNDS]          training an LSTM on WikiText-2 words, beside PyTorch on one core; default 3 (needs LLMPIPELINE_TEST_DATA)
           quality [--full] [--anew]         published numbers reproduced, in one table; resumable, 100 minutes (needs LLMPIPELINE_TEST_DATA)

@@ -32,6 +32,7 @@ internal static class RunSpecResolver
             resolved.Model = ModelSpecResolver.Resolve(resolved.Model ?? new ModelSpec(), hasSize: resolved.HasSize || resolved.FineTune is not null);
             resolved.Training = TrainingSpecResolver.Resolve(resolved.Training ?? new TrainingSpec(), resolved.Model.Architecture);
             resolved.Optimizer = OptimizerSpecResolver.Resolve(resolved.Optimizer ?? new OptimizerSpec(), resolved.Training.Steps);
+            LocalSpecResolver.Check(resolved.Training, resolved.Optimizer);
         }
 
         var isMasked = resolved.Model.Objective == "masked";

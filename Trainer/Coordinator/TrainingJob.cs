@@ -1,4 +1,5 @@
 using LlmPipeline.Runs.V1;
+using LlmPipeline.Trainer.Worker;
 
 namespace LlmPipeline.Trainer.Coordinator;
 
@@ -23,8 +24,8 @@ internal sealed record TrainingJob
     /// <summary>Workers that were at it before the coordinator was restarted, in order of rank; they are given time to check in.</summary>
     public IReadOnlyList<string> ExpectedWorkers { get; init; } = [];
 
-    /// <summary>Workers beyond the micro-batches of a step have nothing to do.</summary>
-    public int MaxWorkers => Spec.Training.BatchSize / Spec.Training.MicroBatchSize;
+    /// <summary>Workers beyond the micro-batches of a step, or the shards of low-communication training, have nothing to do.</summary>
+    public int MaxWorkers => LocalSettings.From(Spec.Training)?.Shards ?? Spec.Training.BatchSize / Spec.Training.MicroBatchSize;
 
     /// <summary>Workers the run starts with.</summary>
     public int MinWorkers => Spec.Training.MinWorkers;

@@ -23,13 +23,15 @@ internal static class TrainingSpecResolver
         SpecCheck.InRange(training.Steps, 1, MaxSteps, "training.steps");
         training.BatchSize = training.HasBatchSize ? training.BatchSize : 32;
         SpecCheck.InRange(training.BatchSize, 1, MaxBatch, "training.batch_size");
+        LocalSpecResolver.ResolveShape(training);
         training.MicroBatchSize = training.HasMicroBatchSize ? training.MicroBatchSize
+            : training.Local is { } local ? training.BatchSize / local.Shards
             : training.BatchSize % 4 == 0 ? training.BatchSize / 4 : 1;
         SpecCheck.InRange(training.MicroBatchSize, 1, training.BatchSize, "training.micro_batch_size",
             "the upper end is training.batch_size");
         SpecCheck.That(training.BatchSize % training.MicroBatchSize == 0, "training.micro_batch_size",
             $"is {training.MicroBatchSize}, but must divide training.batch_size {training.BatchSize}; the nearest numbers that do are {SpecCheck.Divisors(training.BatchSize, training.MicroBatchSize)}");
-        training.ValidationInterval = training.HasValidationInterval ? training.ValidationInterval : 250;
+        training.ValidationInterval = training.HasValidationInterval ? training.ValidationInterval : LocalSpecResolver.Interval(training, 250);
         SpecCheck.InRange(training.ValidationInterval, 1, MaxSteps, "training.validation_interval", "a number above training.steps validates at the end only");
         training.ValidationSequences = training.HasValidationSequences ? training.ValidationSequences : 200;
         SpecCheck.InRange(training.ValidationSequences, 0, int.MaxValue, "training.validation_sequences", "0 takes all of the validation split");
@@ -41,7 +43,7 @@ internal static class TrainingSpecResolver
         SpecCheck.InRange(training.MinImprovement, 0, 1e6, "training.min_improvement");
         SpecCheck.That(training.MinImprovement == 0 || training.Patience > 0, "training.min_improvement",
             $"is {training.MinImprovement}, but training.patience is 0, so that training is never stopped early; set training.patience above 0");
-        training.CheckpointInterval = training.HasCheckpointInterval ? training.CheckpointInterval : training.Patience > 0 ? training.ValidationInterval : 250;
+        training.CheckpointInterval = training.HasCheckpointInterval ? training.CheckpointInterval : training.Patience > 0 ? training.ValidationInterval : LocalSpecResolver.Interval(training, 250);
         SpecCheck.InRange(training.CheckpointInterval, 1, MaxSteps, "training.checkpoint_interval", "a number above training.steps writes one at the end only");
         SpecCheck.That(training.Patience == 0 || training.ValidationInterval % training.CheckpointInterval == 0, "training.checkpoint_interval",
             $"is {training.CheckpointInterval}, but must divide training.validation_interval {training.ValidationInterval} when training.patience is set, so that the best model is kept; leave it out");
@@ -58,6 +60,7 @@ internal static class TrainingSpecResolver
         SpecCheck.That(Precisions.Parse(training.Precision) is not { } precision || Precisions.IsSupported(precision, architecture), "training.precision",
             $"is {training.Precision}, but {architecture} networks compute in fp32; set it to fp32 or auto");
         ResolveExchange(training);
+        LocalSpecResolver.Resolve(training);
         ResolveGuards(training);
         training.SampleTokens = training.HasSampleTokens ? training.SampleTokens : 64;
         SpecCheck.InRange(training.SampleTokens, 0, 4096, "training.sample_tokens", "0 writes no samples");

@@ -14,7 +14,7 @@ namespace LlmPipeline.Trainer.Worker;
 /// <summary>Takes part in one epoch after the other: dataset, replica, ring, loop. Used by the compute thread.</summary>
 internal sealed partial class EpochRunner(
     IBlobStore store, DatasetSource datasets, RingRegistry registry, ReplicaHolder holder, WorkerControl control, IProgressSink progress,
-    TrainerMetrics metrics, torch.Device device, ILogger logger) : IDisposable
+    TrainerMetrics metrics, torch.Device device, OwnText ownText, ILogger logger) : IDisposable
 {
     private TrainingDataset? _dataset;
     private Replica? _replica;
@@ -42,9 +42,7 @@ internal sealed partial class EpochRunner(
             Announce();
             var trace = Trace(plan, replica.State.Step);
             LogEpoch(plan.Epoch, plan.Run, plan.Rank, plan.Members.Count, replica.State.Step);
-            ITrainingData data = dataset.Labels is null
-                ? new TrainingData(dataset.Train, dataset.Validation, settings, Masking.Of(replica.Model.Config))
-                : new LabelledData(dataset.Train, dataset.Validation, dataset.VocabularySize, dataset.EndOfTextId, settings);
+            var data = Data(dataset, settings, replica, cancellationToken);
             var loop = new TrainingLoop(
                 replica, settings, data, new RingPlace(ring, plan.Rank, plan.Members.Count, [.. plan.Members.Select(m => m.WorkerId)]), device.type == DeviceType.CPU,
                 (source, step, stop) => CopyAsync(replica, plan, source, step, stop),
@@ -128,6 +126,18 @@ internal sealed partial class EpochRunner(
         }
 
         return _dataset!;
+    }
+
+    private ITrainingData Data(TrainingDataset dataset, TrainingSettings settings, Replica replica, CancellationToken cancellationToken)
+    {
+        if (settings.Local is { OwnData: true })
+        {
+            return new OwnData(ownText.Open(dataset, settings.Context, cancellationToken), dataset.Validation, settings, Masking.Of(replica.Model.Config));
+        }
+
+        return dataset.Labels is null
+            ? new TrainingData(dataset.Train, dataset.Validation, settings, Masking.Of(replica.Model.Config))
+            : new LabelledData(dataset.Train, dataset.Validation, dataset.VocabularySize, dataset.EndOfTextId, settings);
     }
 
     /// <summary>Makes the replica be of the plan's run and attempt: it is already, or it is loaded, new, or empty until it is copied.</summary>

@@ -118,6 +118,7 @@ internal sealed partial class TrainingLoop
             MemoryBytes = MemoryBytes(),
             Anomaly = anomaly?.Reason ?? "",
             MicroBatchSize = _settings.MicroBatchSize,
+            ExchangeBytes = (_allReduce?.TransferredBytes ?? 0) - bytesBefore,
             Time = Timestamp.FromDateTimeOffset(DateTimeOffset.UtcNow),
         };
         if (hidden is { } time)

@@ -12,6 +12,11 @@ internal sealed record WorkerOptions
     /// <summary>What peers dial. Default <c>http://localhost:{GRPC_PORT}</c>.</summary>
     public string? Address { get; init; }
 
+    /// <summary>
+    /// A folder of text of this worker's own, for runs with <c>training.local.own_data</c>: it is read here, and nothing of it is sent.
+    /// </summary>
+    public string? Dataset { get; init; }
+
     /// <summary>Most milliseconds that the coordinator may hold a heartbeat.</summary>
     public int HeartbeatMilliseconds { get; init; } = 1000;
 }

@@ -72,7 +72,7 @@ internal sealed partial class WorkerService(
         identity.SetResult(new WorkerIdentity(workerId, address, device.ToString(), TorchRuntime.Fingerprint));
         LogReady(workerId, address, device.ToString(), TorchRuntime.Fingerprint);
 
-        using var runner = new EpochRunner(store, datasets, registry, holder, _control, reporter, metrics, device, logger);
+        using var runner = new EpochRunner(store, datasets, registry, holder, _control, reporter, metrics, device, new OwnText(options.Value.Dataset), logger);
         long epoch = 0;
         while (WaitForPlan(epoch, runner, stoppingToken) is { } plan)
         {

@@ -12,7 +12,7 @@ using TorchSharp;
 
 namespace LlmPipeline.Bench.Measuring;
 
-/// <summary>The trainer's own loop in one process, by itself, without validation.</summary>
+/// <summary>The trainer's own loop in one process, by itself or as a member of a ring.</summary>
 internal static class LoneTraining
 {
     /// <summary>Takes a spec's steps.</summary>
@@ -21,10 +21,11 @@ internal static class LoneTraining
     /// <param name="stepDone">Called after each step.</param>
     /// <param name="ids">The text; null: random ids.</param>
     /// <param name="checkpoints">Where checkpoints go, at the spec's interval; null writes none.</param>
-    /// <param name="place">This process among others that do the same; null: it is alone.</param>
+    /// <param name="place">This process among the members of a ring; null: it is alone.</param>
+    /// <param name="validation">The text to validate on, at the end; null: none.</param>
     /// <returns>The numbers of the steps, on rank 0.</returns>
     public static IReadOnlyList<StepMetrics> Run(RunSpec spec, int vocabulary, Action<Replica> stepDone, int[]? ids = null, ICheckpointStore? checkpoints = null,
-        RingPlace? place = null)
+        RingPlace? place = null, int[]? validation = null)
     {
         spec.DatasetName = "datasets/random";
         spec.Training.ValidationInterval = spec.Training.Steps + 1;
@@ -41,7 +42,7 @@ internal static class LoneTraining
         using var trace = new TrainingTrace(replica.Run);
         var outside = new Outside();
         var loop = new TrainingLoop(
-            replica, settings, new TrainingData(new Ids(ids ?? RandomIds(1_000_000, vocabulary)), null, settings), place ?? new RingPlace(null, 0, 1), true,
+            replica, settings, new TrainingData(new Ids(ids ?? RandomIds(1_000_000, vocabulary)), validation is null ? null : new Ids(validation), settings), place ?? new RingPlace(null, 0, 1), true,
             (_, _, _) => throw new InvalidOperationException("There is no other worker."), outside, outside, checkpoints ?? outside,
             new TrainerMetrics(services.GetRequiredService<IMeterFactory>()), trace, NullLogger.Instance)
         {

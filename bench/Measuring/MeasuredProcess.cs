@@ -21,8 +21,15 @@ internal static class MeasuredProcess
     private const int RusageChildren = -1;
 
     /// <summary>Runs a hidden command of this program in a process of its own.</summary>
-    public static Task<Measurement> RunSelfAsync(params IReadOnlyList<string> arguments) =>
-        RunAsync(Environment.ProcessPath!, [.. Path.GetFileNameWithoutExtension(Environment.ProcessPath) == "dotnet" ? [typeof(MeasuredProcess).Assembly.Location] : Array.Empty<string>(), .. arguments]);
+    public static Task<Measurement> RunSelfAsync(params IReadOnlyList<string> arguments)
+    {
+        var command = SelfCommand(arguments);
+        return RunAsync(command[0], command[1..]);
+    }
+
+    /// <summary>File and arguments of a hidden command of this program.</summary>
+    public static string[] SelfCommand(params IReadOnlyList<string> arguments) =>
+        [Environment.ProcessPath!, .. Path.GetFileNameWithoutExtension(Environment.ProcessPath) == "dotnet" ? [typeof(MeasuredProcess).Assembly.Location] : Array.Empty<string>(), .. arguments];
 
     /// <summary>Runs a command on one core, with one thread of torch; PyTorch's OpenBLAS takes its AVX-512 path.</summary>
     public static Task<Measurement> RunPinnedAsync(string file, IReadOnlyList<string> arguments) =>

@@ -26,6 +26,9 @@ internal sealed class InMemoryRing : IRingTransport
     /// <summary>Breaks the ring instead of sending this chunk, counted from 1; 0 never.</summary>
     public long BreakAtChunk { get; set; }
 
+    /// <summary>Sees the bytes of every chunk that is sent.</summary>
+    public Action<byte[]>? Sent { get; set; }
+
     public static InMemoryRing[] Create(int size, long epoch = 1)
     {
         var links = Enumerable.Range(0, size).Select(_ => Channel.CreateBounded<(ChunkHeader, byte[])>(4)).ToArray();
@@ -42,6 +45,7 @@ internal sealed class InMemoryRing : IRingTransport
 
         var bytes = new byte[data.MaxBytes(header)];
         var length = data.Write(header, bytes);
+        Sent?.Invoke(bytes[..length]);
         await Guard(_out.Writer.WriteAsync((header, bytes[..length]), _broken.Token));
     }
 

@@ -39,6 +39,9 @@ internal sealed class LoopHarness : IDisposable
     /// <summary>Changes what a rank trains on.</summary>
     public Func<int, ITrainingData, ITrainingData> Wrap { get; set; } = (_, data) => data;
 
+    /// <summary>Changes the settings of the spec.</summary>
+    public Func<TrainingSettings, TrainingSettings> Change { get; set; } = settings => settings;
+
     /// <summary>Completes when the second half of the state may reach a rank that lacks it.</summary>
     public Func<int, Task> Transfer { get; set; } = _ => Task.CompletedTask;
 
@@ -74,7 +77,7 @@ internal sealed class LoopHarness : IDisposable
         var ring = size == 1 ? null : Rings[rank];
         try
         {
-            var settings = TrainingSettings.From(Spec);
+            var settings = Change(TrainingSettings.From(Spec));
             var dataset = TinyRun.Dataset();
             using var trace = new TrainingTrace("runs/tiny");
             var loop = new TrainingLoop(

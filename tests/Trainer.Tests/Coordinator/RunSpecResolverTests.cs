@@ -72,7 +72,7 @@ public sealed class RunSpecResolverTests
                 "feed-forward" => [.. transformer, .. llama, .. recurrent],
                 _ => [.. transformer, .. llama, .. feedForward],
             };
-            Assert.Empty(Unset(spec).Except(["dataset_name", "ngram", "size", "fine_tune", "sample_prompts", .. others, .. OtherOptimizersKeys]));
+            Assert.Empty(Unset(spec).Except(["dataset_name", "ngram", "size", "fine_tune", "sample_prompts", "local", .. others, .. OtherOptimizersKeys]));
             Assert.Equal(spec, RunSpecResolver.Resolve(spec, "another-run"));
             Assert.Equal(spec.ToByteArray(), RunSpecResolver.Resolve(RunSpec.Parser.ParseJson(JsonFormatter.Default.Format(spec)), "another-run").ToByteArray());
         }

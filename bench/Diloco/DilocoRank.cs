@@ -1,0 +1,66 @@
+using System.Globalization;
+using LlmPipeline.Bench.Measuring;
+using LlmPipeline.Models;
+using LlmPipeline.Trainer.Collectives;
+using LlmPipeline.Trainer.Worker;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Hosting;
+using Microsoft.AspNetCore.Server.Kestrel.Core;
+using Microsoft.Extensions.DependencyInjection;
+using TorchSharp;
+
+namespace LlmPipeline.Bench.Diloco;
+
+/// <summary>The hidden command that is one member: the trainer's loop, and its ring over gRPC.</summary>
+internal static class DilocoRank
+{
+    public const string Command = "diloco-rank";
+
+    public static async Task<int> RunAsync(string jobFile)
+    {
+        var (job, rank, addresses) = DilocoJob.Parse(await File.ReadAllTextAsync(jobFile));
+        TorchRuntime.Initialize();
+        torch.set_num_threads(1);
+        var (train, validation, vocabulary) = job.Ids();
+        if (job.Workers == 1)
+        {
+            return Train(job, train, validation, vocabulary, new RingPlace(null, 0, 1));
+        }
+
+        var registry = new RingRegistry();
+        await using var app = await ListenAsync(new Uri(addresses[rank]), registry);
+        await using var ring = new GrpcRingTransport(1, rank, addresses);
+        registry.Enter(1, ring);
+        return await Task.Factory.StartNew(() => Train(job, train, validation, vocabulary, new RingPlace(ring, rank, job.Workers)), TaskCreationOptions.LongRunning);
+    }
+
+    private static int Train(DilocoJob job, int[] train, int[] validation, int vocabulary, RingPlace place)
+    {
+        var steps = LoneTraining.Run(job.Spec(), vocabulary, _ => { }, train, place: place, validation: validation);
+        if (place.Rank == 0)
+        {
+            Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"loss={steps[^1].ValidationLoss:R}"));
+            Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"bytes_sent={steps.Sum(s => s.ExchangeBytes)}"));
+            Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"seconds={steps.Sum(s => s.StepSeconds - s.Phases.Validation):R}"));
+        }
+
+        return 0;
+    }
+
+    private static async Task<WebApplication> ListenAsync(Uri address, RingRegistry registry)
+    {
+        var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
+        builder.WebHost.UseKestrelCore().ConfigureKestrel(kestrel =>
+        {
+            kestrel.Listen(System.Net.IPAddress.Parse(address.Host), address.Port, o => o.Protocols = HttpProtocols.Http2);
+            kestrel.Limits.MinResponseDataRate = null;
+        });
+        builder.Services.AddRouting();
+        builder.Services.AddGrpc();
+        builder.Services.AddSingleton(registry);
+        var app = builder.Build();
+        app.MapGrpcService<PeerGradientService>();
+        await app.StartAsync();
+        return app;
+    }
+}
