@@ -185,6 +185,11 @@ internal sealed class ExchangeBuffer
     /// <returns>Bytes that were written.</returns>
     public int WriteResults(int offset, int count, Span<byte> destination)
     {
+        if (_format.Wire == WireFormat.Integers)
+        {
+            return PackedSums.Pack(_sums.AsSpan(offset, count), destination);
+        }
+
         var written = WriteFloats(GradientsOf(offset, count), destination);
         var slots = MemoryMarshal.AsBytes(SlotsIn(_slots.AsSpan(), offset, count));
         slots.CopyTo(destination[written..]);
@@ -195,6 +200,15 @@ internal sealed class ExchangeBuffer
     /// <exception cref="InvalidDataException">The bytes are not those of such results.</exception>
     public void TakeResults(int offset, int count, ReadOnlySpan<byte> bytes)
     {
+        if (_format.Wire == WireFormat.Integers)
+        {
+            var sums = _sums.AsSpan(offset, count);
+            sums.Clear();
+            RequireEnd(bytes[PackedSums.Add(bytes, sums)..]);
+            Finish(offset, count);
+            return;
+        }
+
         var gradients = GradientsOf(offset, count);
         var length = BytesOf(gradients.Length, bytes);
         var slots = MemoryMarshal.AsBytes(SlotsIn(_slots.AsSpan(), offset, count));

@@ -18,6 +18,9 @@ internal enum WireFormat
 
     /// <summary>2 bytes: rounded to the nearest bfloat16, ties to even.</summary>
     Bf16,
+
+    /// <summary>In exact mode: the results are sent as the integers that they are, which for small ones are few bytes.</summary>
+    Integers,
 }
 
 /// <summary>How gradients are summed and sent; all members of a ring have the same.</summary>
@@ -30,4 +33,7 @@ internal readonly record struct ExchangeFormat(SumMode Mode, WireFormat Wire)
 {
     /// <summary>Integers, and fp32 results.</summary>
     public static ExchangeFormat Exact { get; } = new(SumMode.Exact, WireFormat.Fp32);
+
+    /// <summary>Integers, before and after they are summed.</summary>
+    public static ExchangeFormat Integers { get; } = new(SumMode.Exact, WireFormat.Integers);
 }

@@ -44,7 +44,7 @@ internal static class LocalSpecResolver
 
         local.OuterLearningRate = local.HasOuterLearningRate ? local.OuterLearningRate : 1;
         SpecCheck.Positive(local.OuterLearningRate, 10, "training.local.outer_learning_rate");
-        local.OuterMomentum = local.HasOuterMomentum ? local.OuterMomentum : 0.5;
+        local.OuterMomentum = local.HasOuterMomentum ? local.OuterMomentum : 0.7;
         SpecCheck.Share(local.OuterMomentum, "training.local.outer_momentum");
         local.ClipNorm = local.HasClipNorm ? local.ClipNorm : 0;
         SpecCheck.InRange(local.ClipNorm, 0, 1e6, "training.local.clip_norm", "0 switches clipping off");
@@ -66,6 +66,8 @@ internal static class LocalSpecResolver
 
     private static void CheckOthers(TrainingSpec training, LocalSpec local)
     {
+        SpecCheck.That((local.Steps == 1 && !local.OwnData) || (training.Exchange.Mode != "plain" && training.Exchange.Wire == "fp32"), "training.exchange",
+            $"is set, but rounds of training.local are summed as whole numbers and sent as training.local.wire says; leave it out");
         var sequences = training.BatchSize / local.Shards;
         SpecCheck.That(sequences % training.MicroBatchSize == 0, "training.micro_batch_size",
             $"is {training.MicroBatchSize}, but must divide the {sequences} sequences of a shard (training.batch_size {training.BatchSize} / training.local.shards {local.Shards}); the nearest numbers that do are {SpecCheck.Divisors(sequences, Math.Min(sequences, training.MicroBatchSize))}");

@@ -21,6 +21,7 @@ internal sealed record OuterShare(int Shard, float Weight, LocalShard Training);
 internal sealed class OuterExchange(ExchangeBuffer buffer, LocalOptimizer optimizer, long seed, Action<long, int, ExchangeBuffer> exchange)
 {
     private ExchangeBuffer? _scales;
+    private ExchangeBuffer? _integers;
     private readonly float[] _addend = new float[buffer.Gradients.Length];
 
     /// <summary>After <see cref="Run"/>: the mean outer gradient.</summary>
@@ -102,16 +103,17 @@ internal sealed class OuterExchange(ExchangeBuffer buffer, LocalOptimizer optimi
             scale[block] = largest / limit;
         }
 
-        buffer.Clear(gradients: true);
+        var integers = _integers ??= new ExchangeBuffer(mean.Length, 0, () => buffer.Gradients, format: ExchangeFormat.Integers);
+        integers.Clear(gradients: true);
         foreach (var share in own)
         {
             Weigh(part(share), share.Weight, isMeanSquare);
             var random = isMeanSquare ? (ulong?)null : Seeds.Derive(seed, "outer", step, (bucket * (long)shards) + share.Shard);
-            ScaledIntegers.Add(_addend, scale, limit, random, buffer.Sums[..mean.Length]);
+            ScaledIntegers.Add(_addend, scale, limit, random, integers.Sums);
         }
 
-        exchange(step, bucket, buffer);
-        ScaledIntegers.ToSingle(buffer.Gradients, scale, mean);
+        exchange(step, bucket, integers);
+        ScaledIntegers.ToSingle(integers.Gradients, scale, mean);
     }
 
     private void Weigh(float[] values, float weight, bool isMeanSquare)

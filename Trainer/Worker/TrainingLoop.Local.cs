@@ -305,6 +305,7 @@ internal sealed partial class TrainingLoop
     private StepMetrics ReportRound(List<StepMetrics> taken, Anomaly? anomaly, double ownShare, long bytes)
     {
         var tokens = State.TokenCount - taken.Sum(m => m.TokenCount);
+        _trace.Step(taken[^1].Step, taken[^1].TrainLoss, _time);
         _time.Share(taken.Count);
         foreach (var metrics in taken)
         {
@@ -319,7 +320,6 @@ internal sealed partial class TrainingLoop
             Fill(metrics);
             Remember(metrics);
             _metrics.StepDone(metrics, (long)(_stepTokens * ownShare), isLast ? bytes : 0, _time);
-            _trace.Step(metrics.Step, metrics.TrainLoss, _time);
             if (!isLast && _place.Rank == 0)
             {
                 _progress.Step(metrics, State.TrainSeconds);

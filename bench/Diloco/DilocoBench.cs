@@ -49,7 +49,7 @@ internal static class DilocoBench
 
             {await Machine.DescribeAsync("dotnet run -c Release --project bench -- diloco")}
 
-            A Transformer on characters (2 layers, width 64, 4 heads, context 32; 0.1 million parameters), {Steps:N0} steps of {DilocoJob.Batch} sequences over all workers, AdamW, learning rate 1e-3 with 100 steps of warm-up and a cosine to 0; `training.local`: outer learning rate {OuterRate:0.##}, Nesterov momentum {OuterMomentum:0.##}, optimizer state averaged. Synchronous and local runs see the same tokens. Perplexity per character, over 1,000 sequences of the validation text. Workers are processes; bytes are those that rank 0 sent in exchanges of gradients, without validation.
+            A Transformer on characters (2 layers, width 64, 4 heads, context 32; 0.1 million parameters), {Steps:N0} steps of {DilocoJob.Batch} sequences over all workers, AdamW, learning rate 2e-3 with 100 steps of warm-up and a cosine to 0; `training.local`: outer learning rate {OuterRate:0.##}, Nesterov momentum {OuterMomentum:0.##}, optimizer state averaged. Synchronous and local runs see the same tokens. Perplexity per character, over 1,000 sequences of the validation text. Workers are processes; bytes are those that rank 0 sent in exchanges of gradients, without validation.
 
             ## Perplexity at H = {GoalSteps}
 

@@ -59,7 +59,8 @@ public sealed class PipelineProcesses : IDisposable
     /// <summary>The storage of all of them.</summary>
     public IBlobStore Store { get; }
 
-    private string StorageFolder => Path.Combine(_folder.Path, "storage");
+    /// <summary>Where it lies.</summary>
+    public string StorageFolder => Path.Combine(_folder.Path, "storage");
 
     /// <summary>Writes a text that runs can be made of, and returns its path.</summary>
     public string WriteText(string name, string text) => _folder.Write($"text/{name}", text);

@@ -348,5 +348,13 @@ public sealed class LocalTrainingTests
         await synchronous.RunAsync();
         var ratio = (double)synchronous.Sink.Steps.Values.Sum(s => s.ExchangeBytes) / local.Sink.Steps.Values.Sum(s => s.ExchangeBytes);
         Assert.InRange(ratio, 2.5, 3.7);
+
+        using var int8 = new LoopHarness(Spec(s =>
+        {
+            Variant("reset")(s);
+            Variant("int8")(s);
+        }), 2);
+        await int8.RunAsync();
+        Assert.InRange((double)local.Sink.Steps.Values.Sum(s => s.ExchangeBytes) / int8.Sink.Steps.Values.Sum(s => s.ExchangeBytes), 2.5, 7);
     }
 }

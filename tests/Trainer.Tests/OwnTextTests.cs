@@ -1,6 +1,5 @@
 using LlmPipeline.Fakes;
 using LlmPipeline.Text;
-using LlmPipeline.Text.Tokenizers;
 using LlmPipeline.Trainer.Worker;
 
 namespace LlmPipeline.Trainer.Tests;

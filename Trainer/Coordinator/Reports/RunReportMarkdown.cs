@@ -68,6 +68,11 @@ internal static class RunReportMarkdown
             yield return ["most memory of rank 0, MB", Fixed(measured.Max(s => s.MemoryBytes) / 1e6, 0)];
         }
 
+        if (steps.Any(s => s.ExchangeBytes > 0))
+        {
+            yield return ["sent by rank 0 in exchanges, MB", Fixed(steps.Sum(s => s.ExchangeBytes) / 1e6, 1)];
+        }
+
         var utilizations = measured.Where(s => s.HasModelFlopsUtilization).Select(s => s.ModelFlopsUtilization).ToList();
         if (utilizations.Count > 0)
         {

@@ -13,7 +13,7 @@ public sealed class LocalSpecResolverTests
     {
         var spec = Resolve(s => s.Training.Local = new LocalSpec());
         Assert.Equal(
-            new LocalSpec { Steps = 50, Shards = 2, OuterLearningRate = 1, OuterMomentum = 0.5, Wire = "fp32", ClipNorm = 0, OptimizerState = "average", OwnData = false },
+            new LocalSpec { Steps = 50, Shards = 2, OuterLearningRate = 1, OuterMomentum = 0.7, Wire = "fp32", ClipNorm = 0, OptimizerState = "average", OwnData = false },
             spec.Training.Local);
         Assert.Equal((16, 250L, 250L), (spec.Training.MicroBatchSize, spec.Training.ValidationInterval, spec.Training.CheckpointInterval));
         Assert.Equal(spec, RunSpecResolver.Resolve(spec, "another-run"));
@@ -52,6 +52,7 @@ public sealed class LocalSpecResolverTests
     [InlineData("min_workers", 3, "training.min_workers is 3, but at most training.local.shards 2 workers can take part")]
     [InlineData("validation_interval", 125, "training.validation_interval is 125, but must be a multiple of training.local.steps 50")]
     [InlineData("checkpoint_interval", 125, "training.checkpoint_interval is 125, but must be a multiple of training.local.steps 50")]
+    [InlineData("exchange", 0, "training.exchange is set, but rounds of training.local")]
     [InlineData("fp16", 0, "training.precision is fp16, but shards that are trained apart")]
     public void WhatDoesNotFitIsRefusedWithKeyAndRemedy(string key, int value, string message)
     {
@@ -102,6 +103,9 @@ public sealed class LocalSpecResolverTests
                     break;
                 case "checkpoint_interval":
                     training.CheckpointInterval = value;
+                    break;
+                case "exchange":
+                    training.Exchange = new ExchangeSpec { Wire = "bf16" };
                     break;
                 default:
                     training.Precision = "fp16";
