@@ -47,6 +47,7 @@ internal static class ChaosBench
                 state.Runs.Add(done);
                 await File.WriteAllTextAsync(kept, JsonSerializer.Serialize(state));
                 Say($"run {state.Runs.Count}: {done.Outcome}; {done.Faults.Count} faults, {done.StepsRepeated} steps done again, {done.Seconds:0} s; {state.Minutes:0.0} of {minutes} minutes");
+                await PublishAsync(state, reference, memory, string.Join(' ', arguments));
                 if (!done.IsExact)
                 {
                     cluster.Dispose();
@@ -126,19 +127,21 @@ internal static class ChaosBench
         await Task.Delay(300);
         await over.CancelAsync();
         await watching;
+        var costs = watch.CostsOf([.. faults.Select(f => f.From)]);
         return new ChaosRun
         {
             Outcome = outcome,
             Seconds = (DateTime.UtcNow - started).TotalSeconds,
             MedianStepSeconds = watch.MedianStepSeconds(),
-            Faults = [.. faults.Select((fault, i) => Cost(fault, i + 1 < faults.Count ? faults[i + 1].From : DateTime.UtcNow))],
+            Faults = [.. faults.Zip(costs, (fault, cost) => new ChaosFault
+            {
+                Kind = fault.Kind,
+                What = fault.What,
+                Lasted = fault.Seconds,
+                PauseSeconds = cost.PauseSeconds,
+                StepsRepeated = cost.StepsRepeated,
+            })],
         };
-
-        ChaosFault Cost((string Kind, string What, DateTime From, double Seconds) fault, DateTime next)
-        {
-            var (pause, repeated) = watch.CostOf(fault.From, next);
-            return new ChaosFault { Kind = fault.Kind, What = fault.What, Lasted = fault.Seconds, PauseSeconds = pause, StepsRepeated = repeated };
-        }
     }
 
     private static async Task<int> PublishAsync(ChaosState state, TrainingOutcome reference, MemoryWatch memory, string arguments)
@@ -153,19 +156,18 @@ internal static class ChaosBench
             - Seed {state.Seed}. {state.Steps} steps a run ({reference.Steps.Average(s => s.StepSeconds) * 1000:0} ms a step undisturbed on one worker, at the same load), {Workers} workers and one that comes and goes, each behind proxies, and a coordinator, as processes; checkpoint every 50 steps; one fault after the other, {MeanSecondsBetweenFaults} s apart on average (exponential).
             - Load average at the end: {Machine.LoadAverage()}.
 
-            {state.Runs.Count} runs in {state.Minutes:0.0} minutes; {exact} ended with every loss and the hash of weights and optimizer state equal (`==`) to those of an undisturbed run on one worker.
+            {state.Runs.Count} runs in {state.Minutes:0.0} minutes; their steps took {Median(state.Runs.Select(r => r.MedianStepSeconds)) * 1000:0} ms (median). {exact} ended with every loss and the hash of weights and optimizer state equal (`==`) to those of an undisturbed run on one worker.
 
-            | Fault | Times | Longest pause between steps, median (s) | most (s) | Steps done again, most |
+            | Fault | Times | Longest pause, median (s) | Most (s) | Steps done again, most |
             | --- | ---: | ---: | ---: | ---: |
 
             """);
         foreach (var kind in faults.GroupBy(f => f.Kind).OrderBy(k => k.Key, StringComparer.Ordinal))
         {
-            var pauses = kind.Select(f => f.PauseSeconds).Order().ToList();
-            text.AppendLine(CultureInfo.InvariantCulture, $"| {kind.Key} | {pauses.Count} | {pauses[pauses.Count / 2]:0.00} | {pauses[^1]:0.0} | {kind.Max(f => f.StepsRepeated)} |");
+            text.AppendLine(CultureInfo.InvariantCulture, $"| {kind.Key} | {kind.Count()} | {Median(kind.Select(f => f.PauseSeconds)):0.00} | {kind.Max(f => f.PauseSeconds):0.0} | {kind.Max(f => f.StepsRepeated)} |");
         }
 
-        text.AppendLine("\nA pause is counted from the last step before a fault to the next, or between two steps until the next fault; it holds the time that a fault lasts where nothing can go on meanwhile (all killed).\n");
+        text.AppendLine("\nA pause lies between two steps in a row and counts for the first fault in it, or else for the last one before; it holds the time that a fault lasts where nothing can go on meanwhile (all killed), and whatever further faults add.\n");
         text.AppendLine("| Memory | First third (MB) | Last third (MB) | Slope within the lives of processes (MB/h) | Lives |\n| --- | ---: | ---: | ---: | ---: |");
         foreach (var role in new[] { "worker", "coordinator" })
         {
@@ -190,14 +192,19 @@ internal static class ChaosBench
             | Ray Train | up to 30 minutes before the fault is handled (ray-project/ray#22511); hangs for ever on a node's shutdown (#22349) | steps since the last checkpoint |
             | torchrun | survivors hang up to 30 minutes in the collective (pytorch/pytorch#111646); then all workers are restarted | steps since the last checkpoint |
             """);
-        var pausesOfKills = faults.Where(f => f.Kind == "a worker killed").Select(f => f.PauseSeconds).Order().ToList();
-        var median = pausesOfKills.Count > 0 ? pausesOfKills[pausesOfKills.Count / 2] : 0;
+        var median = Median(faults.Where(f => f.Kind == "a worker killed").Select(f => f.PauseSeconds));
         text.Append(CultureInfo.InvariantCulture, $"""
 
             `chaos: {exact} of {state.Runs.Count} runs exact through {faults.Count} faults in {state.Minutes:0} minutes, {faults.Sum(f => f.StepsRepeated)} steps done again, {median:0.0} s without a step after a killed worker, memory {(flat ? "flat" : "NOT flat")} (goal all exact, memory flat)`
             """);
         await Machine.PublishAsync("chaos", text.ToString());
         return exact == state.Runs.Count && flat && faults.Count > 0 ? 0 : 1;
+    }
+
+    private static double Median(IEnumerable<double> values)
+    {
+        var sorted = values.Order().ToList();
+        return sorted.Count == 0 ? 0 : sorted[sorted.Count / 2];
     }
 
     private static int? Number(string[] arguments, string name) =>

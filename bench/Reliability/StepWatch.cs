@@ -50,28 +50,28 @@ internal sealed class StepWatch
         }
     }
 
-    /// <summary>What a fault cost: how long no step came, and how many steps were done again.</summary>
-    /// <param name="from">The moment of the fault.</param>
-    /// <param name="to">The moment of the next one.</param>
-    public (double PauseSeconds, int StepsRepeated) CostOf(DateTime from, DateTime to)
+    /// <summary>
+    /// What faults cost: the longest time between two steps in a row, and how many steps were done again, counted where a step of a lower
+    /// number follows. Both go to the first fault between the two steps, or else to the last one before them.
+    /// </summary>
+    /// <param name="moments">The moments of the faults, in order.</param>
+    public IReadOnlyList<(double PauseSeconds, int StepsRepeated)> CostsOf(IReadOnlyList<DateTime> moments)
     {
+        var costs = new (double PauseSeconds, int StepsRepeated)[moments.Count];
         lock (_lock)
         {
-            var pause = 0.0;
-            var last = _seen.Where(s => s.Time <= from).Select(s => s.Time).DefaultIfEmpty(from).Max();
-            foreach (var (time, _) in _seen.Where(s => s.Time > from))
+            foreach (var (before, after) in _seen.Zip(_seen.Skip(1)))
             {
-                pause = Math.Max(pause, (time - last).TotalSeconds);
-                last = time;
-                if (time >= to)
+                var between = moments.Index().Where(m => m.Item > before.Time && m.Item <= after.Time).Select(m => m.Index).DefaultIfEmpty(-1).First();
+                var fault = between >= 0 ? between : moments.Index().Where(m => m.Item <= before.Time).Select(m => m.Index).DefaultIfEmpty(-1).Last();
+                if (fault >= 0)
                 {
-                    break;
+                    costs[fault] = (Math.Max(costs[fault].PauseSeconds, (after.Time - before.Time).TotalSeconds), costs[fault].StepsRepeated + (int)Math.Max(0, before.Step - after.Step + 1));
                 }
             }
-
-            var before = _seen.Where(s => s.Time <= from).Select(s => s.Step).ToHashSet();
-            return (pause, _seen.Where(s => s.Time > from && s.Time <= to).Select(s => s.Step).Distinct().Count(before.Contains));
         }
+
+        return costs;
     }
 
     /// <summary>Median seconds between two steps.</summary>
