@@ -3,8 +3,8 @@ using System.Globalization;
 namespace LlmPipeline.Storage;
 
 /// <summary>
-/// Leases of a folder store: a file per name holds the holder's id and the time at which the lease ends by itself. They need
-/// no living process, so a killed holder's lease ends like any other that is not renewed.
+/// Leases of a folder store: a file per name holds the lease's id, the time at which it ends by itself, and the process that holds it.
+/// Where that process is known to have ended (killed, on this machine), so has the lease.
 /// </summary>
 internal sealed class FolderLeases(string folder, FolderLock folderLock, TimeProvider time)
 {
@@ -15,7 +15,7 @@ internal sealed class FolderLeases(string folder, FolderLock folderLock, TimePro
         var path = Path.Combine(folder, name.Replace('/', '~'));
         using (await folderLock.EnterAsync(cancellationToken))
         {
-            if (Read(path) is { } holder && holder.Ends > time.GetUtcNow())
+            if (Read(path) is { } holder && holder.Ends > time.GetUtcNow() && !LeaseHolder.HasEnded(holder.Process))
             {
                 return null;
             }
@@ -26,12 +26,12 @@ internal sealed class FolderLeases(string folder, FolderLock folderLock, TimePro
         }
     }
 
-    private static (string Id, DateTimeOffset Ends)? Read(string path)
+    private static (string Id, DateTimeOffset Ends, string Process)? Read(string path)
     {
         try
         {
-            return File.ReadAllText(path).Split(' ') is [var id, var ticks] && long.TryParse(ticks, NumberStyles.None, CultureInfo.InvariantCulture, out var ends)
-                ? (id, new DateTimeOffset(ends, TimeSpan.Zero))
+            return File.ReadAllText(path).Split(' ') is [var id, var ticks, var process] && long.TryParse(ticks, NumberStyles.None, CultureInfo.InvariantCulture, out var ends)
+                ? (id, new DateTimeOffset(ends, TimeSpan.Zero), process)
                 : null;
         }
         catch (Exception exception) when (exception is FileNotFoundException or DirectoryNotFoundException)
@@ -44,7 +44,7 @@ internal sealed class FolderLeases(string folder, FolderLock folderLock, TimePro
     {
         Directory.CreateDirectory(folder);
         var next = path + "~new";
-        File.WriteAllText(next, string.Create(CultureInfo.InvariantCulture, $"{id} {(time.GetUtcNow() + duration).UtcTicks}"));
+        File.WriteAllText(next, string.Create(CultureInfo.InvariantCulture, $"{id} {(time.GetUtcNow() + duration).UtcTicks} {LeaseHolder.Own}"));
         File.Move(next, path, overwrite: true);
     }
 

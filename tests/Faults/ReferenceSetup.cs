@@ -39,7 +39,7 @@ public sealed class ReferenceSetup : IDisposable
             Split = new Datasets.V1.SplitSpec { Method = "tail", ValidationFraction = 0.1 },
         },
         Model = new ModelSpec { Layers = 2, Heads = 4, Width = 200, Context = 32, Dropout = 0.1 },
-        Optimizer = new OptimizerSpec { LearningRate = 1e-3, WarmupSteps = 20 },
+        Optimizer = new OptimizerSpec { LearningRate = 1e-3, WarmupSteps = Math.Min(20, steps / 2) },
         Training = new TrainingSpec
         {
             Steps = steps,
@@ -60,6 +60,14 @@ public sealed class ReferenceSetup : IDisposable
     {
         var key = (steps, batchSize, microBatchSize);
         return _references.TryGetValue(key, out var reference) ? reference : _references[key] = ComputeAsync(steps, batchSize, microBatchSize);
+    }
+
+    /// <summary>How many steps a run needs, at least, to be under way for a time on this machine; 300 or more.</summary>
+    public async Task<int> StepsForAsync(double seconds)
+    {
+        // Three workers on two cores are faster than the one of the reference.
+        var stepSeconds = (await ReferenceAsync()).Steps.Average(s => s.StepSeconds) / 1.6;
+        return Math.Max(300, (int)Math.Ceiling(seconds / stepSeconds / 100) * 100);
     }
 
     /// <summary>Ends all workers, so that a scenario's own processes have the machine.</summary>

@@ -18,12 +18,12 @@ public sealed class TrainingCluster : IDisposable
 
     /// <summary>Starts the Preprocessor and the coordinator.</summary>
     /// <param name="proxied">Put proxies before the coordinator and before every worker.</param>
-    /// <param name="limit">Longest time for anything; null: 4 minutes.</param>
+    /// <param name="limit">Longest time for anything; null: 10 minutes.</param>
     /// <param name="listen">Where the proxies listen; null: loopback.</param>
     public TrainingCluster(bool proxied, TimeSpan? limit = null, IPAddress? listen = null)
     {
         (_proxied, _listen) = (proxied, listen);
-        Pipeline = new PipelineProcesses { Limit = limit ?? TimeSpan.FromMinutes(4) };
+        Pipeline = new PipelineProcesses { Limit = limit ?? TimeSpan.FromMinutes(10) };
         Pipeline.Start(workers: 0);
     }
 

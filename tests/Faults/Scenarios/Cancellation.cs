@@ -17,7 +17,7 @@ public static class Cancellation
             var figures = new List<Figure>();
 
             // Long enough to be met while it is prepared: every text makes another tokenizer.
-            var text = cluster.Pipeline.WriteText($"long-{context.Random.Next()}.txt", string.Concat(Enumerable.Range(0, 200_000).Select(i => $"word{context.Random.Next(50_000)} ")));
+            var text = cluster.Pipeline.WriteText($"long-{context.Random.Next()}.txt", string.Concat(Enumerable.Range(0, 600_000).Select(i => $"word{context.Random.Next(50_000)} ")));
             var preparing = ReferenceSetup.Spec(cluster, 2);
             preparing.Dataset.Sources.Clear();
             preparing.Dataset.Sources.Add(text);

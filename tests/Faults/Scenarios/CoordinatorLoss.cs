@@ -129,7 +129,7 @@ public static class CoordinatorLoss
         return
         [
             new Figure("coordinators in charge at once", writers, 1, IsTime: false),
-            new Figure("seconds until the other takes over", (DateTime.UtcNow - killed).TotalSeconds, 17),
+            new Figure("seconds until the other takes over", (DateTime.UtcNow - killed).TotalSeconds, 3),
         ];
     });
 

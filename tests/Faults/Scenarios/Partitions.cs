@@ -9,9 +9,9 @@ public static class Partitions
     public static Scenario FromCoordinator { get; } = new(12, "coordinator and one worker partitioned for 2 s and 30 s", 5, async context =>
     {
         var (setup, random, isLong) = context;
-        await setup.ReferenceAsync();
+        var steps = await setup.StepsForAsync(seconds: isLong ? 50 : 25);
         var cluster = setup.Cluster(workers: 3, proxied: true);
-        var run = await cluster.CreateAsync(ReferenceSetup.Spec(cluster, 3));
+        var run = await cluster.CreateAsync(ReferenceSetup.Spec(cluster, 3, steps));
         await cluster.WaitForStepAsync(run, random.Next(10, 40));
         var victim = cluster.Workers[random.Next(3)];
         victim.Upstream!.IsPartitioned = true;
@@ -27,7 +27,7 @@ public static class Partitions
     public static Scenario OneWay { get; } = new(13, "one worker can send and not receive, and 1 % of packets are lost", 3, async context =>
     {
         var (setup, random, isLong) = context;
-        await setup.ReferenceAsync();
+        var steps = await setup.StepsForAsync(seconds: isLong ? 50 : 25);
         setup.Rest();
         using var network = NetworkNamespace.TryCreate(out var reason) ?? throw new ScenarioSkippedException($"A network cannot be cut one way: {reason}.");
         using var cluster = new TrainingCluster(proxied: true, TimeSpan.FromMinutes(10), network.HostAddress);
@@ -35,7 +35,7 @@ public static class Partitions
         cluster.Add();
         var victim = cluster.Add(network.Launcher, network.Address);
         cluster.Restore(3);
-        var run = await cluster.CreateAsync(ReferenceSetup.Spec(cluster, 3));
+        var run = await cluster.CreateAsync(ReferenceSetup.Spec(cluster, 3, steps));
         await cluster.WaitForStepAsync(run, random.Next(5, 20));
         network.Lose(0.01);
         await cluster.WaitForStepAsync(run, random.Next(40, 60));

@@ -8,7 +8,7 @@ public static class Slowness
     /// <summary>10: one worker has a tenth of a core.</summary>
     public static Scenario Straggler { get; } = new(10, "one of three workers limited to 10 % of a core", 3, async context =>
     {
-        const int Steps = 120, Batch = 120, MicroBatch = 4;
+        const int Steps = 80, Batch = 60, MicroBatch = 4;
         using var group = Cgroup.TryCreate("cpu", out var reason) ?? throw new ScenarioSkippedException($"Processor time cannot be limited: {reason}.");
         var reference = await context.Setup.ReferenceAsync(Steps, Batch, MicroBatch);
         context.Setup.Rest();

@@ -40,9 +40,9 @@ public static class WorkerLoss
     public static Scenario Frozen { get; } = new(3, "a worker frozen (SIGSTOP), and thawed", 5, async context =>
     {
         var (setup, random, _) = context;
-        await setup.ReferenceAsync();
+        var steps = await setup.StepsForAsync(seconds: 15);
         var cluster = setup.Cluster(workers: 3);
-        var run = await cluster.CreateAsync(ReferenceSetup.Spec(cluster, 3));
+        var run = await cluster.CreateAsync(ReferenceSetup.Spec(cluster, 3, steps));
         var moment = await Scenario.InstantAsync(cluster, run, random);
         var victim = cluster.Workers[random.Next(3)].Process;
         victim.Signal("STOP");
@@ -65,9 +65,9 @@ public static class WorkerLoss
     public static Scenario Late { get; } = new(4, "a worker joins late", 5, async context =>
     {
         var (setup, random, _) = context;
-        await setup.ReferenceAsync();
+        var steps = await setup.StepsForAsync(seconds: 12);
         var cluster = setup.Cluster(workers: 2);
-        var run = await cluster.CreateAsync(ReferenceSetup.Spec(cluster, 2));
+        var run = await cluster.CreateAsync(ReferenceSetup.Spec(cluster, 2, steps));
         await cluster.WaitForStepAsync(run, 60 + random.Next(40));
         cluster.Restore(workers: 3);
         var outcome = await cluster.FinishAsync(run);
@@ -183,14 +183,14 @@ public static class WorkerLoss
     public static Scenario OutOfMemory { get; } = new(16, "a worker killed for memory (cgroup limit)", 5, async context =>
     {
         var (setup, random, _) = context;
-        await setup.ReferenceAsync();
+        var steps = await setup.StepsForAsync(seconds: 15);
         using var group = Machine.Cgroup.TryCreate("memory", out var reason) ?? throw new ScenarioSkippedException($"Memory cannot be limited: {reason}.");
         using var cluster = new TrainingCluster(proxied: false);
         cluster.Add();
         cluster.Add();
         var victim = cluster.Add(group.Launcher).Process;
         cluster.Restore(3);
-        var run = await cluster.CreateAsync(ReferenceSetup.Spec(cluster, 3));
+        var run = await cluster.CreateAsync(ReferenceSetup.Spec(cluster, 3, steps));
         await Scenario.InstantAsync(cluster, run, random);
 
         // A heartbeat later the coordinator knows of the limit. Another process of the group takes the memory; of the two, the system prefers to end the worker.
