@@ -235,7 +235,7 @@ public abstract class LanguageModel : ITokenModel
             using var scope = NewDisposeScope();
             var here = Math.Min(rows, count - first);
             var x_PC = x_MC.narrow(0, first, here).detach().requires_grad_(gradient_MC is not null);
-            sum.add_(BackwardOfPart(x_PC, targets_M.narrow(0, first, here), lossScale));
+            sum.Accumulate(BackwardOfPart(x_PC, targets_M.narrow(0, first, here), lossScale));
             gradient_MC?.narrow(0, first, here).copy_(x_PC.grad!);
         }
 

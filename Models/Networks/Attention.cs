@@ -41,7 +41,7 @@ internal static class Attention
         using var scale = (1 / Math.Sqrt(q_BHTD.shape[3])).ToScalar();
         var scores_BHTT = q_BHTD.mul(scale).matmul(k_BHTD.transpose(2, 3));
         var mask = objective == Objective.Causal ? Mask(q_BHTD.shape[2], 0, q_BHTD.device) : pass.Padding_B11T;
-        scores_BHTT = mask is null ? scores_BHTT : scores_BHTT + mask;
+        scores_BHTT = mask is null ? scores_BHTT : scores_BHTT.Plus(mask);
         var weights_BHTT = scores_BHTT.softmax(-1);
         return pass.Dropout!.Apply(weights_BHTT).matmul(v_BHTD);
     }

@@ -17,7 +17,7 @@ internal sealed record Linear(Tensor Weight, Tensor? Bias, bool InputFirst)
     {
         var weight = InputFirst ? Weight : Weight.t();
         var y_NC = Bias is null ? x_NC.mm(weight) : Bias.addmm(x_NC, weight);
-        return Update is null ? y_NC : y_NC + Update.Forward(x_NC);
+        return Update is null ? y_NC : y_NC.Plus(Update.Forward(x_NC));
     }
 }
 

@@ -65,7 +65,7 @@ internal sealed class FeedForward : LanguageModel
     {
         var h_NH = _direct is null ? x_NC : x_NC.narrow(1, 0, Config.Width);
         var logits_NV = _head.Forward(_projection is null ? h_NH : h_NH.mm(_projection.t()));
-        return _direct is null ? logits_NV : logits_NV + x_NC.narrow(1, Config.Width, _direct.shape[1]).mm(_direct.t());
+        return _direct is null ? logits_NV : logits_NV.Plus(x_NC.narrow(1, Config.Width, _direct.shape[1]).mm(_direct.t()));
     }
 
     internal override IDisposable? BeginPart(int part, int batch) => part == 0 ? new WindowState(batch, Config.Window - 1, Config.EndOfTextId, Device) : null;

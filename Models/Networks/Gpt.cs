@@ -35,7 +35,7 @@ internal sealed class Gpt : LanguageModel
     {
         var time = ids_N.shape[0] / pass.Batch;
         var tokens_BTC = _wte.index_select(0, ids_N).view(pass.Batch, time, Config.Width);
-        var x_NC = (tokens_BTC + _wpe.narrow(0, pass.Start, time)).view(-1, Config.Width);
+        var x_NC = tokens_BTC.Plus(_wpe.narrow(0, pass.Start, time)).view(-1, Config.Width);
         return pass.Dropout?.Apply(x_NC) ?? x_NC;
     }
 
@@ -64,9 +64,9 @@ internal sealed record GptBlock(Norm Ln1, Linear CAttn, Linear AttnProj, Norm Ln
         var parts = CAttn.Forward(Ln1.Forward(x_NC)).split(width, 1);
         var y_BHTD = Attention.Of(Heads(parts[0]), Heads(parts[1]), Heads(parts[2]), config.Objective, pass, cache);
         var attention = AttnProj.Forward(y_BHTD.transpose(1, 2).reshape(-1, width));
-        x_NC = x_NC + (pass.Dropout?.Apply(attention) ?? attention);
+        x_NC = x_NC.Plus(pass.Dropout?.Apply(attention) ?? attention);
         var mlp = MlpProj.Forward(F.gelu(CFc.Forward(Ln2.Forward(x_NC)), TorchSharp.Modules.GELU.Approximate.tanh));
-        return (x_NC + (pass.Dropout?.Apply(mlp) ?? mlp)).MoveToOuterDisposeScope();
+        return x_NC.Plus(pass.Dropout?.Apply(mlp) ?? mlp).MoveToOuterDisposeScope();
 
         Tensor Heads(Tensor part_NC) => part_NC.view(pass.Batch, -1, config.Heads, width / config.Heads).transpose(1, 2);
     }

@@ -23,10 +23,10 @@ internal sealed class Gru : RecurrentCell
     public override (Tensor H_BH, Tensor? C_BH) Step(Tensor input_BG, Tensor hidden_BG, Tensor h_BH, Tensor? c_BH)
     {
         var (input, hidden) = (input_BG.chunk(3, 1), hidden_BG.chunk(3, 1));
-        var r = (input[0] + hidden[0]).sigmoid();
-        var z = (input[1] + hidden[1]).sigmoid();
-        var n = (input[2] + (r * hidden[2])).tanh();
-        return (n + (z * (h_BH - n)), null);
+        var r = input[0].Plus(hidden[0]).sigmoid();
+        var z = input[1].Plus(hidden[1]).sigmoid();
+        var n = input[2].Plus(r * hidden[2]).tanh();
+        return (n.Plus(z * (h_BH - n)), null);
     }
 
     // Leaves the three activations in Input_BG.

@@ -75,10 +75,10 @@ internal sealed record LlamaBlock(RmsNorm InputNorm, Linear Query, Linear Key, L
         var k_BKTD = positions.Rotate(Heads(Key, config.KvHeads), pass.Start);
         var y_BHTD = Attention.Of(q_BHTD, k_BKTD, Heads(Value, config.KvHeads), config.Objective, pass, cache);
         var attention = Output.Forward(y_BHTD.transpose(1, 2).reshape(x_NC.shape[0], -1));
-        x_NC = x_NC + (pass.Dropout?.Apply(attention) ?? attention);
+        x_NC = x_NC.Plus(pass.Dropout?.Apply(attention) ?? attention);
         normed_NC = PostNorm.Forward(x_NC);
         var mlp = Down.Forward(F.silu(Gate.Forward(normed_NC)) * Up.Forward(normed_NC));
-        return (x_NC + (pass.Dropout?.Apply(mlp) ?? mlp)).MoveToOuterDisposeScope();
+        return x_NC.Plus(pass.Dropout?.Apply(mlp) ?? mlp).MoveToOuterDisposeScope();
 
         Tensor Heads(Linear projection, int heads) => projection.Forward(normed_NC).view(pass.Batch, -1, heads, config.HeadWidth).transpose(1, 2);
     }

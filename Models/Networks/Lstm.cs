@@ -19,8 +19,8 @@ internal sealed class Lstm : RecurrentCell
 
     public override (Tensor H_BH, Tensor? C_BH) Step(Tensor input_BG, Tensor hidden_BG, Tensor h_BH, Tensor? c_BH)
     {
-        var gates = (input_BG + hidden_BG).chunk(4, 1);
-        var c = (gates[1].sigmoid() * c_BH!) + (gates[0].sigmoid() * gates[2].tanh());
+        var gates = input_BG.Plus(hidden_BG).chunk(4, 1);
+        var c = (gates[1].sigmoid() * c_BH!).Plus(gates[0].sigmoid() * gates[2].tanh());
         return (gates[3].sigmoid() * c.tanh(), c);
     }
 

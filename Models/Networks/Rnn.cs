@@ -12,7 +12,7 @@ internal sealed class Rnn : RecurrentCell
 
     public override int Gates => 1;
 
-    public override (Tensor H_BH, Tensor? C_BH) Step(Tensor input_BG, Tensor hidden_BG, Tensor h_BH, Tensor? c_BH) => ((input_BG + hidden_BG).tanh(), null);
+    public override (Tensor H_BH, Tensor? C_BH) Step(Tensor input_BG, Tensor hidden_BG, Tensor h_BH, Tensor? c_BH) => (input_BG.Plus(hidden_BG).tanh(), null);
 
     public override void Forward(in CellStep step)
     {

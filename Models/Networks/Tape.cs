@@ -48,7 +48,7 @@ internal sealed class Tape
         else if (tensor.grad is { } sum)
         {
             using var noGrad = no_grad();
-            sum.add_(gradient);
+            sum.Accumulate(gradient);
         }
         else
         {
