@@ -25,7 +25,7 @@ internal sealed record DilocoJob(string Name, string TrainFile, string? Validati
         DatasetName = "datasets/diloco",
         Seed = Seed,
         Model = new ModelSpec { Architecture = "gpt2", Layers = 2, Heads = 4, Width = 64, Context = 32, Dropout = 0 },
-        Optimizer = new OptimizerSpec { LearningRate = 2e-3, MinLearningRate = 0, WarmupSteps = 100 },
+        Optimizer = new OptimizerSpec { LearningRate = 2e-3, MinLearningRate = 0 },
         Training = new TrainingSpec
         {
             Steps = Steps,
