@@ -9,7 +9,7 @@ namespace LlmPipeline.Faults.Tests;
 [Collection(ProcessCollection.Name)]
 public sealed class LowCommunicationTests(ReferenceSetup setup)
 {
-    private const int Steps = 60;
+    private const int Steps = 200;
 
     [Fact]
     public async Task AWorkerThatIsKilledWithinARoundAndOneThatComesLateDoNotShowInTheResult()
@@ -22,7 +22,7 @@ public sealed class LowCommunicationTests(ReferenceSetup setup)
         var run = await cluster.CreateAsync(Spec(cluster, 3));
         await cluster.WaitForStepAsync(run, 10);
         cluster.Workers[1].Process.Kill();
-        await cluster.WaitForStepAsync(run, 30);
+        await cluster.WaitForStepAsync(run, 60);
         cluster.Workers[1].Process.Start();
         var disturbed = await cluster.FinishAsync(run);
         Assert.Null(disturbed.DifferenceFrom(undisturbed));
