@@ -86,8 +86,8 @@ internal sealed record WorkerNotice(string Kind, string Message);
 /// <summary>Times of membership.</summary>
 internal sealed record EpochTimings
 {
-    /// <summary>Silence after which a worker is lost.</summary>
-    public TimeSpan Lost { get; init; } = TimeSpan.FromSeconds(5);
+    /// <summary>Silence after which a worker is lost. Counted from the end of its last call, which is held for a second: 4.5 s at most from its last sign.</summary>
+    public TimeSpan Lost { get; init; } = TimeSpan.FromSeconds(3.5);
 
     /// <summary>Quiet time after a worker joined, so that several make one epoch.</summary>
     public TimeSpan JoinDebounce { get; init; } = TimeSpan.FromSeconds(0.5);

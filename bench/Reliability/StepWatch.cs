@@ -52,7 +52,8 @@ internal sealed class StepWatch
 
     /// <summary>
     /// What faults cost: the longest time between two steps in a row, and how many steps were done again, counted where a step of a lower
-    /// number follows. Both go to the first fault between the two steps, or else to the last one before them.
+    /// number follows. Both go to the first fault between the two steps, or else to the last one before them. A step that another rank 0
+    /// reports once more has that worker's time, but stays in its place.
     /// </summary>
     /// <param name="moments">The moments of the faults, in order.</param>
     public IReadOnlyList<(double PauseSeconds, int StepsRepeated)> CostsOf(IReadOnlyList<DateTime> moments)
@@ -66,7 +67,7 @@ internal sealed class StepWatch
                 var fault = between >= 0 ? between : moments.Index().Where(m => m.Item <= before.Time).Select(m => m.Index).DefaultIfEmpty(-1).Last();
                 if (fault >= 0)
                 {
-                    costs[fault] = (Math.Max(costs[fault].PauseSeconds, (after.Time - before.Time).TotalSeconds), costs[fault].StepsRepeated + (int)Math.Max(0, before.Step - after.Step + 1));
+                    costs[fault] = (Math.Max(costs[fault].PauseSeconds, (after.Time - before.Time).TotalSeconds), costs[fault].StepsRepeated + (after.Step < before.Step ? (int)(before.Step - after.Step + 1) : 0));
                 }
             }
         }

@@ -175,7 +175,7 @@ public sealed class EpochManagerTests
     {
         Started("worker-a", "worker-b");
         Kill("worker-b");
-        Advance(4.9);
+        Advance(3.4);
         Assert.Equal(EpochAction.Wait, Decide().Action);
         Advance(0.2);
         var start = Form(null);
