@@ -77,15 +77,15 @@ public sealed class TrainingCluster : IDisposable
     /// <summary>Adds a worker, and does not start it.</summary>
     /// <param name="launcher">What stands before its command.</param>
     /// <param name="address">Where it listens; null: loopback.</param>
-    public ClusterWorker Add(IReadOnlyList<string>? launcher = null, IPAddress? address = null)
+    /// <param name="settings">Settings of its own.</param>
+    public ClusterWorker Add(IReadOnlyList<string>? launcher = null, IPAddress? address = null, params (string Key, string Value)[] settings)
     {
-        (string Key, string Value)[] settings = [];
         FaultProxy? upstream = null, peers = null;
         if (_proxied)
         {
             upstream = new FaultProxy(new IPEndPoint(IPAddress.Loopback, Pipeline.Coordinator.Port), _listen);
             peers = new FaultProxy(new IPEndPoint(IPAddress.Loopback, 0), _listen);
-            settings = [("Trainer__Endpoint", upstream.Address), ("Worker__Address", peers.Address)];
+            settings = [("Trainer__Endpoint", upstream.Address), ("Worker__Address", peers.Address), .. settings];
         }
 
         var process = Pipeline.AddWorker(launcher ?? [], address?.ToString() ?? "localhost", settings);

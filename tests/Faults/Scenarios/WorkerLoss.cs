@@ -79,7 +79,7 @@ public static class WorkerLoss
         Scenario.Require(first is not null, "No step of three workers came.", cluster, outcome);
         return
         [
-            new Figure("steps from its epoch to the first with it", first!.Step - outcome.LastStepBefore(began), 2, IsTime: false),
+            new Figure("steps from its epoch to the first with it", first!.Step - outcome.LastStepBefore(began), 2),
             new Figure("longest pause of the others in seconds", outcome.LongestPause(began.AddSeconds(-2), began.AddSeconds(5)), 1),
             new Figure("steps lost", outcome.StepsRepeated(began), 0, IsTime: false),
         ];
