@@ -27,7 +27,7 @@ internal static class ShakespeareCharBench
                     var run = $"shakespeare-{workers}-{seed}";
                     Console.WriteLine($"== seed {seed}, {workers} workers");
                     await CliAsync("train", "samples/shakespeare-char.yaml", "--set", $"dataset.sources={text}", "--set", $"seed={seed}",
-                        "--set", $"training.min_workers={workers}", "--run-id", run, "--follow");
+                        "--set", $"training.start_workers={workers}", "--run-id", run, "--follow");
                     using var shown = JsonDocument.Parse(await CliAsync("runs", "show", run, "--json"));
                     var result = shown.RootElement;
                     var evaluation = result.GetProperty("evaluation");

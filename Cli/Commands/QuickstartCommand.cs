@@ -71,7 +71,7 @@ internal static class QuickstartCommand
             ValidationInterval = 100,
             ValidationSequences = 100,
             CheckpointInterval = 200,
-            MinWorkers = workers,
+            StartWorkers = workers,
         },
         Evaluation = new EvaluationSpec { BleuSamples = 32, BleuTokens = 32, NgramOrder = 3 },
         Publish = new PublishSpec { ModelId = ModelId },

@@ -1,5 +1,4 @@
 using System.Globalization;
-using Google.Protobuf.WellKnownTypes;
 using LlmPipeline.Runs.V1;
 
 namespace LlmPipeline.Cli.Following;
@@ -54,17 +53,20 @@ internal sealed class PlainRunView(CliEnvironment environment) : IRunView
 /// <summary>Finds the events of a run that were not shown yet.</summary>
 internal sealed class EventLog
 {
-    private Timestamp? _last;
+    private long _last;
 
     /// <summary>New ones, oldest first; changes of state, which are shown anyway, are left out.</summary>
     public IEnumerable<string> New(Run run)
     {
-        var events = run.Events.Where(e => _last is null || e.Time > _last).ToList();
-        if (events.Count > 0)
+        var events = run.Events.Where(e => e.Sequence > _last).ToList();
+        if (events.Count == 0)
         {
-            _last = events[^1].Time;
+            return [];
         }
 
-        return events.Where(e => e.Kind != "STATE_CHANGED").Select(e => e.Message);
+        // A run keeps its newest events only.
+        var missed = _last > 0 ? events[0].Sequence - _last - 1 : 0;
+        _last = events[^1].Sequence;
+        return [.. missed > 0 ? [$"({missed} events are not kept any more)"] : Array.Empty<string>(), .. events.Where(e => e.Kind != "STATE_CHANGED").Select(e => e.Message)];
     }
 }

@@ -15,7 +15,9 @@ internal static class PeerChannels
     /// Opens a channel that notices a silent peer. It makes no client spans: heartbeats and gradient streams would flood the
     /// trace of a run.
     /// </summary>
-    public static GrpcChannel Create(string address) => GrpcChannel.ForAddress(address, new GrpcChannelOptions
+    /// <param name="address">URL of the peer.</param>
+    /// <param name="lifetime">Calls use a connection for as long; then the name of the address is looked up anew. Null for ever.</param>
+    public static GrpcChannel Create(string address, TimeSpan? lifetime = null) => GrpcChannel.ForAddress(address, new GrpcChannelOptions
     {
         DisposeHttpClient = true,
         MaxReceiveMessageSize = GradientStream.MaxMessageBytes + ChunkHeader.Size,
@@ -24,6 +26,7 @@ internal static class PeerChannels
         HttpHandler = new SocketsHttpHandler
         {
             ActivityHeadersPropagator = null,
+            PooledConnectionLifetime = lifetime ?? Timeout.InfiniteTimeSpan,
             EnableMultipleHttp2Connections = true,
             InitialHttp2StreamWindowSize = 8 * 1024 * 1024,
             KeepAlivePingPolicy = HttpKeepAlivePingPolicy.WithActiveRequests,

@@ -41,6 +41,15 @@ internal sealed class RingRegistry
         changed.SetResult();
     }
 
+    /// <summary>Breaks the present ring, for a process that exits.</summary>
+    public void Abort()
+    {
+        lock (_lock)
+        {
+            _ring?.Abort();
+        }
+    }
+
     /// <summary>The ring of an epoch, once this worker is in it.</summary>
     /// <exception cref="RpcException">ABORTED: the epoch is over, or this worker did not enter it in time.</exception>
     public async Task<GrpcRingTransport> WaitForAsync(long epoch, CancellationToken cancellationToken)

@@ -24,7 +24,7 @@ internal sealed partial class EpochManager
     /// <summary>No epoch yet, of this coordinator and attempt.</summary>
     private EpochDecision DecideFirst(TrainingJob job)
     {
-        var candidates = _workers.Values.Where(w => !w.Leaving).ToList();
+        var candidates = Candidates(job);
         var holders = candidates.Where(w => w.StepOf(job) >= 0).ToList();
         var missing = job.ExpectedWorkers.Where(id => !_workers.ContainsKey(id)).ToList();
         if (missing.Count > 0 && Remaining(_jobSince, timings.Recovery) is { } recovery)
@@ -37,10 +37,10 @@ internal sealed partial class EpochManager
             return new EpochDecision(EpochAction.Over, "nobody trains the run");
         }
 
-        var wanted = holders.Count > 0 ? 1 : job.MinWorkers;
-        if (candidates.Count < wanted)
+        var (wanted, key) = holders.Count > 0 ? (job.MinWorkers, "min_workers") : (job.StartWorkers, job.StartWorkers > job.MinWorkers ? "start_workers" : "min_workers");
+        if (Below(wanted, key, candidates) is { } below)
         {
-            return Wait($"{candidates.Count} of {wanted} workers are there; the run waits", null) with { IsAwaitingWorkers = true };
+            return below;
         }
 
         var settled = job.ExpectedWorkers.Count > 0 && missing.Count == 0;
@@ -55,7 +55,7 @@ internal sealed partial class EpochManager
     /// <summary>There was an epoch: it goes on unless a member is gone, a member says that it broke, or somebody wants to join.</summary>
     private EpochDecision DecideNext(TrainingJob job, Epoch epoch)
     {
-        var candidates = _workers.Values.Where(w => !w.Leaving).ToList();
+        var candidates = Candidates(job);
         var present = epoch.Members.Where(_workers.ContainsKey).Select(id => _workers[id]).ToList();
         var failed = present.Where(w => w.Failure?.Epoch == epoch.Number).ToList();
         if (failed.Select(w => w.Failure!.Fatal).FirstOrDefault(f => f is not null) is { } fatal)
@@ -71,7 +71,7 @@ internal sealed partial class EpochManager
                 return wait;
             }
 
-            candidates = [.. _workers.Values.Where(w => !w.Leaving)];
+            candidates = Candidates(job);
         }
 
         var leaving = present.Where(w => w.Leaving).ToList();
@@ -94,6 +94,11 @@ internal sealed partial class EpochManager
             return new EpochDecision(EpochAction.Over, "nobody trains the run");
         }
 
+        if (Below(job.MinWorkers, "min_workers", candidates) is { } below)
+        {
+            return below;
+        }
+
         if (present.Count == 0 && JoinQuiet(candidates) is { } quiet)
         {
             return Wait("more workers may be joining", quiet);
@@ -109,6 +114,10 @@ internal sealed partial class EpochManager
             : $"the epoch before broke ({failed[0].Failure!.Message})";
         return Form(job, reason);
     }
+
+    /// <summary>Waits below the minimum of workers; those that are there keep their state. A cancellation needs only one, to write a checkpoint.</summary>
+    private EpochDecision? Below(int wanted, string key, List<EpochWorker> candidates) => candidates.Count >= (_cancel ? 1 : wanted) ? null
+        : Wait($"{candidates.Count} of {wanted} {(wanted == 1 ? "worker is" : "workers are")} there; the run waits (training.{key})", null) with { IsAwaitingWorkers = true };
 
     /// <summary>Waits for what the other members say of a failure; who was suspected and stays silent is lost. Null when all is said.</summary>
     private EpochDecision? DecideBroken(Epoch epoch, List<EpochWorker> present, List<EpochWorker> failed)
@@ -157,7 +166,7 @@ internal sealed partial class EpochManager
                 Assign(spare, null);
             }
 
-            return Wait("all micro-batches are taken", null);
+            return Wait("as many workers take part as may", null);
         }
 
         return JoinQuiet(newcomers) is { } quiet

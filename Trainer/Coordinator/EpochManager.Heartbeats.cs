@@ -16,6 +16,7 @@ internal sealed partial class EpochManager
             {
                 worker = new EpochWorker(request.WorkerId, now);
                 _workers.Add(request.WorkerId, worker);
+                NoteMemory(request);
 
                 // The system closes the calls of a process that ends; one that lives has a call open.
                 foreach (var old in _workers.Values.Where(w => w != worker && w.Address == request.Address && w.OpenCalls == 0).ToList())
@@ -35,6 +36,31 @@ internal sealed partial class EpochManager
 
         _changed.Set();
         return ticket;
+    }
+
+    /// <summary>A process that takes the place of another in its control group knows whether that one was killed for memory.</summary>
+    private void NoteMemory(HeartbeatRequest request)
+    {
+        if (!request.HasMemoryKills)
+        {
+            return;
+        }
+
+        string[] places = [request.Address, request.WorkerId[..Math.Max(0, request.WorkerId.LastIndexOf('-'))]];
+        foreach (var place in places.Where(p => p.Length > 0))
+        {
+            if (_memoryKills.TryGetValue(place, out var before) && before.Id != request.WorkerId && request.MemoryKills > before.Kills)
+            {
+                _notices.Add(new WorkerNotice(RunEvents.WorkerOutOfMemory,
+                    $"{before.Id} was killed for memory: its control group counts {request.MemoryKills - before.Kills} such {(request.MemoryKills - before.Kills == 1 ? "kill" : "kills")} since it was started, says {request.WorkerId}, which took its place. Give the worker more memory, or lower training.micro_batch_size."));
+                break;
+            }
+        }
+
+        foreach (var place in places.Where(p => p.Length > 0))
+        {
+            _memoryKills[place] = (request.WorkerId, request.MemoryKills);
+        }
     }
 
     private void End(EpochWorker worker)

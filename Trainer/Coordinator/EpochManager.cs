@@ -12,6 +12,8 @@ internal sealed partial class EpochManager(TimeProvider time, EpochTimings timin
     private readonly Signal _changed = new();
     private readonly Dictionary<string, EpochWorker> _workers = new(StringComparer.Ordinal);
     private readonly List<WorkerNotice> _notices = [];
+    private readonly HashSet<string> _strangers = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, (string Id, long Kills)> _memoryKills = new(StringComparer.Ordinal);
     private bool _open;
     private long _version;
     private TrainingJob? _job;
@@ -52,6 +54,7 @@ internal sealed partial class EpochManager(TimeProvider time, EpochTimings timin
         {
             (_job, _jobSince, _cancel, _epoch, _brokenEpochs) = (job, time.GetTimestamp(), false, null, 0);
             _notices.Clear();
+            _strangers.Clear();
             _open = true;
             ReleaseIdle();
         }
@@ -171,6 +174,44 @@ internal sealed partial class EpochManager(TimeProvider time, EpochTimings timin
         }
     }
 
+    /// <summary>Workers that may be members. In the exact mode all of them compute with what the run's workers compute with.</summary>
+    private List<EpochWorker> Candidates(TrainingJob job)
+    {
+        var present = _workers.Values.Where(w => !w.Leaving).ToList();
+        if (!job.IsExact(present.Select(w => w.Device)))
+        {
+            return present;
+        }
+
+        var ours = (present.OrderBy(w => IndexOf(_epoch?.Members ?? [], w.Id)).FirstOrDefault(w => _epoch?.Members.Contains(w.Id) == true)
+            ?? present.Where(w => w.StepOf(job) >= 0).OrderBy(w => IndexOf(job.ExpectedWorkers, w.Id)).ThenByDescending(w => w.StepOf(job)).FirstOrDefault()
+            ?? present.GroupBy(w => w.Fingerprint).OrderByDescending(g => g.Count()).ThenBy(g => g.Min(w => w.JoinedAt)).First().First()).Fingerprint;
+        foreach (var stranger in present.Where(w => w.Fingerprint != ours))
+        {
+            if (_strangers.Add(stranger.Id))
+            {
+                _notices.Add(new WorkerNotice(RunEvents.WorkerStandsBy,
+                    $"{stranger.Id} stands by: {Difference(stranger.Fingerprint, ours)}, so it may round differently, and the result would depend on who computed what. Start it on a machine of the same kind with the same settings, or set training.exchange.mode: plain."));
+            }
+
+            if (stranger.Assignment is not { Epoch: null })
+            {
+                Assign(stranger, null);
+            }
+        }
+
+        return [.. present.Where(w => w.Fingerprint == ours)];
+    }
+
+    /// <summary>In what two fingerprints differ.</summary>
+    private static string Difference(string its, string ours)
+    {
+        string[] a = its.Split(' '), b = ours.Split(' ');
+        return $"it computes with {Only(a, b)}, the run's workers with {Only(b, a)}";
+
+        static string Only(string[] of, string[] not) => string.Join(' ', of.Except(not)) is { Length: > 0 } parts ? parts : string.Join(' ', of);
+    }
+
     /// <summary>Members that compute with different processors or libraries may round differently.</summary>
     private void TellMixture(List<EpochWorker> members)
     {
@@ -199,7 +240,7 @@ internal sealed partial class EpochManager(TimeProvider time, EpochTimings timin
     /// <summary>Survivors in their order, then those known from before a restart, then the others by state and time of joining.</summary>
     private List<EpochWorker> ChooseMembers(TrainingJob job) =>
     [
-        .. _workers.Values.Where(w => !w.Leaving)
+        .. Candidates(job)
             .OrderBy(w => IndexOf(_epoch?.Members ?? [], w.Id))
             .ThenBy(w => IndexOf(job.ExpectedWorkers, w.Id))
             .ThenByDescending(w => w.StepOf(job))

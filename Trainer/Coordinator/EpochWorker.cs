@@ -20,6 +20,9 @@ internal sealed class EpochWorker(string id, long joinedAt)
     /// <summary>What it computes with.</summary>
     public string Fingerprint { get; private set; } = "";
 
+    /// <summary>Processes killed for memory in its control group up to its start; null when it is not known.</summary>
+    public long? MemoryKills { get; private set; }
+
     public WorkerState? State { get; private set; }
 
     public EpochFailure? Failure { get; private set; }
@@ -52,6 +55,7 @@ internal sealed class EpochWorker(string id, long joinedAt)
         MemoryUse = request.Memory is { } memory
             ? FormattableString.Invariant($"; {memory.UsedBytes >> 20} of the {memory.LimitBytes >> 20} MiB of memory of its control group were in use")
             : "";
+        MemoryKills = request.HasMemoryKills ? request.MemoryKills : null;
         LastBeat = LastSeen = now;
         OpenCalls++;
     }

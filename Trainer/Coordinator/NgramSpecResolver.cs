@@ -25,6 +25,8 @@ internal static class NgramSpecResolver
         KeepCheckpoints = 1,
         MaxSeconds = 0,
         MinWorkers = 1,
+        StartWorkers = 1,
+        MaxWorkers = 1,
     };
 
     /// <summary>Whether a spec asks for an n-gram model.</summary>

@@ -18,7 +18,7 @@ internal sealed partial class RunCatalog(IBlobStore store, TimeProvider time, IL
         Collection = "runs",
         File = "run.json",
         Serialize = new JsonFormatter(JsonFormatter.Settings.Default.WithIndentation()).Format,
-        Parse = new JsonParser(JsonParser.Settings.Default.WithIgnoreUnknownFields(true)).Parse<Run>,
+        Parse = json => RunEvents.Numbered(new JsonParser(JsonParser.Settings.Default.WithIgnoreUnknownFields(true)).Parse<Run>(json)),
         Copy = r => r.Clone(),
         CreateTime = r => r.CreateTime?.ToDateTimeOffset() ?? default,
         State = r => r.State,
@@ -95,6 +95,12 @@ internal sealed partial class RunCatalog(IBlobStore store, TimeProvider time, IL
         if (request.RequestId.Length > 0 && !Guid.TryParse(request.RequestId, out _))
         {
             RpcErrors.ThrowInvalidArgument(ErrorReasons.InvalidSpec, "request_id is not a UUID; make a new one for each run, or leave it out.");
+        }
+
+        if (UnknownFields.In(request.Spec))
+        {
+            RpcErrors.ThrowInvalidArgument(ErrorReasons.InvalidSpec,
+                "The spec has a key that this coordinator does not know; it was sent by a newer client. Update the services, or use the client of their version.");
         }
 
         request = request.Clone();
@@ -205,11 +211,27 @@ internal sealed partial class RunCatalog(IBlobStore store, TimeProvider time, IL
     }
 
     /// <summary>Adds an event to a run.</summary>
-    public Task AddEventAsync(string id, string kind, string message, bool durable = false) => Records.UpdateAsync(id, run =>
+    public Task AddEventAsync(string id, string kind, string message) => TellAsync(id, run => RunEvents.Add(run, kind, message, time.GetUtcNow()));
+
+    /// <summary>Changes a record by an event: durably, or, where storage does not let it, with the next change that is durable.</summary>
+    public async Task TellAsync(string id, Action<Run> change)
     {
-        RunEvents.Add(run, kind, message, time.GetUtcNow());
-        return true;
-    }, durable);
+        try
+        {
+            await Records.UpdateAsync(id, Change);
+        }
+        catch (Exception exception) when (exception is (IOException and not BlobConditionException) or Azure.RequestFailedException or UnauthorizedAccessException)
+        {
+            LogUntold(exception, id);
+            await Records.UpdateAsync(id, Change, durable: false);
+        }
+
+        bool Change(Run run)
+        {
+            change(run);
+            return true;
+        }
+    }
 
     private static void RequireResumable(Run run)
     {
@@ -246,6 +268,9 @@ internal sealed partial class RunCatalog(IBlobStore store, TimeProvider time, IL
 
     [LoggerMessage(2001, LogLevel.Information, "Read {Count} runs back; {Open} of them go on.")]
     private partial void LogOpened(int count, int open);
+
+    [LoggerMessage(2003, LogLevel.Warning, "Storage does not take an event of runs/{Id}; it is written with the next one.")]
+    private partial void LogUntold(Exception exception, string id);
 
     [LoggerMessage(2002, LogLevel.Error, "The record of runs/{Id} cannot be read; the run is left out until the file is mended or deleted.")]
     private partial void LogUnreadable(string id, Exception exception);

@@ -16,6 +16,9 @@ internal static class RunEvents
     public const string WorkerJoined = "WORKER_JOINED";
     public const string WorkerLost = "WORKER_LOST";
     public const string WorkerLeft = "WORKER_LEFT";
+    public const string WorkerOutOfMemory = "WORKER_OUT_OF_MEMORY";
+    public const string WorkerStandsBy = "WORKER_STANDS_BY";
+    public const string RolledBack = "ROLLED_BACK";
     public const string FingerprintsDiffer = "FINGERPRINTS_DIFFER";
     public const string Validated = "VALIDATED";
     public const string CheckpointWritten = "CHECKPOINT_WRITTEN";
@@ -27,10 +30,22 @@ internal static class RunEvents
 
     private const int MaxEvents = 200;
 
+    /// <summary>Numbers the events of a record from before there were numbers.</summary>
+    public static Run Numbered(Run run)
+    {
+        for (var i = 0; i < run.Events.Count && run.Events[i].Sequence == 0; i++)
+        {
+            run.Events[i].Sequence = i + 1;
+        }
+
+        return run;
+    }
+
     /// <summary>Adds an event; the oldest ones go.</summary>
     public static void Add(Run run, string kind, string message, DateTimeOffset now)
     {
-        run.Events.Add(new RunEvent { Kind = kind, Message = message, Time = Timestamp.FromDateTimeOffset(now) });
+        var sequence = run.Events.Count > 0 ? run.Events[^1].Sequence + 1 : 1;
+        run.Events.Add(new RunEvent { Kind = kind, Message = message, Time = Timestamp.FromDateTimeOffset(now), Sequence = sequence });
         while (run.Events.Count > MaxEvents)
         {
             run.Events.RemoveAt(0);

@@ -24,6 +24,8 @@ internal sealed class StepMetricsLog
     private readonly List<StepMetrics> _steps = [];
     private readonly List<long> _segments = [];
     private readonly SortedSet<long> _dirty = [];
+    private readonly Dictionary<long, string> _eTags = [];
+    private readonly Dictionary<long, string> _doubtful = [];
 
     private StepMetricsLog(IBlobStore store, string run) => (_store, _run) = (store, run);
 
@@ -62,10 +64,12 @@ internal sealed class StepMetricsLog
         foreach (var (first, name) in names.Order())
         {
             log._segments.Add(first);
-            if (await store.TryReadTextAsync(name, cancellationToken) is not (var text, _))
+            if (await store.TryReadTextAsync(name, cancellationToken) is not (var text, var eTag))
             {
                 continue;
             }
+
+            log._eTags[first] = eTag;
 
             foreach (var line in text.Split('\n', StringSplitOptions.RemoveEmptyEntries))
             {
@@ -168,6 +172,8 @@ internal sealed class StepMetricsLog
             foreach (var segment in Enumerable.Reverse(gone))
             {
                 await _store.DeleteAsync(NameOf(segment), cancellationToken);
+                _eTags.Remove(segment);
+                _doubtful.Remove(segment);
             }
         }
 
@@ -175,6 +181,7 @@ internal sealed class StepMetricsLog
     }
 
     /// <summary>Makes all steps durable.</summary>
+    /// <exception cref="BlobConditionException">Another process wrote the metrics: this one is no longer their owner.</exception>
     public async Task CommitAsync(CancellationToken cancellationToken)
     {
         using (await _committing.EnterAsync(cancellationToken))
@@ -198,7 +205,7 @@ internal sealed class StepMetricsLog
 
                 try
                 {
-                    await _store.WriteTextAsync(NameOf(segment), text, default, cancellationToken);
+                    await WriteAsync(segment, text, cancellationToken);
                 }
                 catch
                 {
@@ -210,6 +217,28 @@ internal sealed class StepMetricsLog
                     throw;
                 }
             }
+        }
+    }
+
+    // After a failed write it is not known whether it took effect: what is stored then decides.
+    private async Task WriteAsync(long segment, string text, CancellationToken cancellationToken)
+    {
+        var name = NameOf(segment);
+        if (_doubtful.TryGetValue(segment, out var doubtful) && await _store.TryReadTextAsync(name, cancellationToken) is (var stored, var storedETag) && stored == doubtful)
+        {
+            _eTags[segment] = storedETag;
+        }
+
+        try
+        {
+            _eTags[segment] = await _store.WriteTextAsync(
+                name, text, _eTags.TryGetValue(segment, out var eTag) ? BlobCondition.Matches(eTag) : BlobCondition.NotExists, cancellationToken);
+            _doubtful.Remove(segment);
+        }
+        catch (Exception exception) when (exception is not BlobConditionException)
+        {
+            _doubtful[segment] = text;
+            throw;
         }
     }
 

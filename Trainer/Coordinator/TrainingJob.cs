@@ -24,11 +24,21 @@ internal sealed record TrainingJob
     /// <summary>Workers that were at it before the coordinator was restarted, in order of rank; they are given time to check in.</summary>
     public IReadOnlyList<string> ExpectedWorkers { get; init; } = [];
 
-    /// <summary>Workers beyond the micro-batches of a step, or the shards of low-communication training, have nothing to do.</summary>
-    public int MaxWorkers => LocalSettings.From(Spec.Training)?.Shards ?? Spec.Training.BatchSize / Spec.Training.MicroBatchSize;
+    /// <summary>Workers that take part at most: those beyond the micro-batches of a step, or the shards of low-communication training, have nothing to do.</summary>
+    public int MaxWorkers => Spec.Training.MaxWorkers > 0 ? Math.Min(Spec.Training.MaxWorkers, Parts) : Parts;
 
-    /// <summary>Workers the run starts with.</summary>
-    public int MinWorkers => Spec.Training.MinWorkers;
+    /// <summary>Workers that the run needs.</summary>
+    public int MinWorkers => Math.Max(1, Spec.Training.MinWorkers);
+
+    /// <summary>Workers that it waits for before its first step.</summary>
+    public int StartWorkers => Math.Max(MinWorkers, Spec.Training.StartWorkers);
+
+    private int Parts => LocalSettings.From(Spec.Training)?.Shards ?? Spec.Training.BatchSize / Spec.Training.MicroBatchSize;
+
+    /// <summary>Whether the result may not depend on who computed what, so that all workers have to compute the same bits.</summary>
+    /// <param name="devices">Devices of the workers.</param>
+    public bool IsExact(IEnumerable<string> devices) => Spec.Training.Exchange is { HasMode: true } exchange
+        ? exchange.Mode == "exact" : devices.Any(device => !device.StartsWith("cuda", StringComparison.Ordinal));
 }
 
 /// <summary>Where an epoch begins when no worker holds state.</summary>

@@ -1,3 +1,4 @@
+using Google.Protobuf.WellKnownTypes;
 using Grpc.Core;
 using LlmPipeline.Runs.V1;
 using LlmPipeline.ServiceDefaults;
@@ -17,9 +18,13 @@ internal sealed class TrainingReports(
 
     private readonly AsyncLock _gate = new();
     private readonly TaskCompletionSource _finished = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly List<StepMetrics> _untold = [];
     private double? _bestLoss = bestLoss;
     private long _lastCommit = time.GetTimestamp();
     private long _mostSteps;
+
+    /// <summary>Called with each event that a report brings: kind, message.</summary>
+    public Action<string, string> Told { get; init; } = (_, _) => { };
 
     /// <summary>Completes when rank 0 said that training is over.</summary>
     public Task Finished => _finished.Task;
@@ -43,6 +48,16 @@ internal sealed class TrainingReports(
                 throw OldEpoch(request);
             }
 
+            request = InOurTime(request);
+            var told = runs.Records.TryGet(id)!.Value.Events.Select(e => (e.Kind, e.Message)).ToHashSet();
+            var remembered = request.RememberedEvents.Where(e => !told.Contains((e.Kind, e.Message))).ToList();
+            request.RememberedEvents.Clear();
+            request.RememberedEvents.AddRange(remembered);
+            if (request.HasRememberedRollbackStep && remembered.Any(e => e.Kind == RunEvents.RolledBack))
+            {
+                request.RollbackStep = Math.Min(request.RememberedRollbackStep, request.HasRollbackStep ? request.RollbackStep : long.MaxValue);
+            }
+
             if (request.HasRollbackStep)
             {
                 await log.TruncateAsync(request.RollbackStep, CancellationToken.None);
@@ -56,7 +71,9 @@ internal sealed class TrainingReports(
                 epochs.Progressed();
             }
 
-            var durable = request.Checkpoint.Length > 0 || request.Finished || log.UncommittedCount > MaxUncommitted
+            // Events are durable before they are shown: their numbers are given once.
+            _untold.AddRange(news.Where(s => s.HasValidationLoss));
+            var durable = _untold.Count > 0 || request.Checkpoint.Length > 0 || request.Finished || request.HasRollbackStep || request.Events.Count + remembered.Count > 0 || log.UncommittedCount > MaxUncommitted
                 || time.GetElapsedTime(_lastCommit) >= TimeSpan.FromSeconds(options.MetricsCommitSeconds);
             if (durable)
             {
@@ -64,7 +81,13 @@ internal sealed class TrainingReports(
                 _lastCommit = time.GetTimestamp();
             }
 
-            await runs.Records.UpdateAsync(id, run => Apply(run, request, news), durable, CancellationToken.None);
+            await runs.Records.UpdateAsync(id, run => Apply(run, request), durable, CancellationToken.None);
+            _untold.Clear();
+            foreach (var happened in request.RememberedEvents.Concat(request.Events))
+            {
+                Told(happened.Kind, happened.Message);
+            }
+
             if (request.Finished)
             {
                 _finished.TrySetResult();
@@ -76,7 +99,30 @@ internal sealed class TrainingReports(
     public static RpcException OldEpoch(ReportProgressRequest request) =>
         RpcErrors.Create(StatusCode.Aborted, ErrorReasons.OldEpoch, $"Epoch {request.Epoch} of '{request.Run}' is over.");
 
-    private bool Apply(Run run, ReportProgressRequest request, IReadOnlyList<StepMetrics> news)
+    /// <summary>The times of a report by the coordinator's clock: a worker's clock may be wrong, but not by different amounts within a report.</summary>
+    private ReportProgressRequest InOurTime(ReportProgressRequest request)
+    {
+        request = request.Clone();
+        if (request.SentTime is not { } sent)
+        {
+            return request;
+        }
+
+        var shift = time.GetUtcNow() - sent.ToDateTimeOffset();
+        foreach (var step in request.Metrics.Where(m => m.Time is not null))
+        {
+            step.Time = Timestamp.FromDateTimeOffset(step.Time.ToDateTimeOffset() + shift);
+        }
+
+        foreach (var told in request.Events.Concat(request.RememberedEvents).Where(e => e.Time is not null))
+        {
+            told.Time = Timestamp.FromDateTimeOffset(told.Time.ToDateTimeOffset() + shift);
+        }
+
+        return request;
+    }
+
+    private bool Apply(Run run, ReportProgressRequest request)
     {
         var now = time.GetUtcNow();
         if (request.HasFraction)
@@ -84,7 +130,7 @@ internal sealed class TrainingReports(
             run.Progress.Fraction = Math.Clamp(request.Fraction, 0, 1);
         }
 
-        foreach (var told in request.Events)
+        foreach (var told in request.RememberedEvents.Concat(request.Events))
         {
             RunEvents.Add(run, told.Kind, told.Message, told.Time?.ToDateTimeOffset() ?? now);
         }
@@ -95,7 +141,7 @@ internal sealed class TrainingReports(
         }
 
         TrainingProgress.Update(run.Progress, log, run.Spec.Training, request.TrainSeconds);
-        foreach (var step in news.Where(s => s.HasValidationLoss))
+        foreach (var step in _untold)
         {
             TrainingProgress.Validated(run.Progress, step.ValidationLoss);
             RunEvents.Add(run, RunEvents.Validated, FormattableString.Invariant(

@@ -55,6 +55,13 @@ internal static class TrainingSpecResolver
         var microBatches = training.BatchSize / training.MicroBatchSize;
         SpecCheck.That(training.MinWorkers >= 1 && training.MinWorkers <= microBatches, "training.min_workers",
             $"is {training.MinWorkers}, but must be from 1 to {microBatches}, the micro-batches of a step (training.batch_size {training.BatchSize} / training.micro_batch_size {training.MicroBatchSize}); a smaller micro_batch_size allows more");
+        training.MaxWorkers = training.HasMaxWorkers ? training.MaxWorkers : microBatches;
+        SpecCheck.That(training.MaxWorkers >= training.MinWorkers && training.MaxWorkers <= microBatches, "training.max_workers",
+            $"is {training.MaxWorkers}, but must be from training.min_workers {training.MinWorkers} to {microBatches}, the micro-batches of a step; leave it out to let as many take part as there are micro-batches");
+        training.StartWorkers = training.HasStartWorkers ? training.StartWorkers : training.MinWorkers;
+        SpecCheck.That(training.StartWorkers >= training.MinWorkers && training.StartWorkers <= training.MaxWorkers, "training.start_workers",
+            $"is {training.StartWorkers}, but must be from training.min_workers {training.MinWorkers} to training.max_workers {training.MaxWorkers}");
+        training.Rebalance = training.HasRebalance ? training.Rebalance : training.Exchange?.Mode != "plain";
         training.Precision = training.HasPrecision ? training.Precision : Precisions.NameOf(Precision.Fp32);
         SpecCheck.OneOf(training.Precision, ["auto", .. Precisions.Names], "training.precision");
         SpecCheck.That(Precisions.Parse(training.Precision) is not { } precision || Precisions.IsSupported(precision, architecture), "training.precision",

@@ -34,7 +34,8 @@ internal sealed partial class TrainingStage(
         var run = runs.Records.TryGet(id)!.Value;
         var log = await metrics.ActivateAsync(run.Name, stopping);
         var committed = await Checkpoints.ListAsync(store, run.Name, stopping);
-        var reports = new TrainingReports(id, runs, epochs, log, Checkpoints.Best(committed)?.ValidationLoss, options.Value, time);
+        using var segment = new Segment(run, log);
+        var reports = new TrainingReports(id, runs, epochs, log, Checkpoints.Best(committed)?.ValidationLoss, options.Value, time) { Told = segment.Tell };
         epochs.SetJob(new TrainingJob
         {
             Run = run.Name,
@@ -47,7 +48,7 @@ internal sealed partial class TrainingStage(
         _reports = reports;
         try
         {
-            await DriveAsync(id, run, log, reports, cancelling, stopping);
+            await DriveAsync(id, run, log, reports, segment, cancelling, stopping);
             await log.CommitAsync(stopping);
         }
         finally
@@ -65,10 +66,9 @@ internal sealed partial class TrainingStage(
         }
     }
 
-    private async Task DriveAsync(string id, Run run, StepMetricsLog log, TrainingReports reports, Task cancelling, CancellationToken stopping)
+    private async Task DriveAsync(string id, Run run, StepMetricsLog log, TrainingReports reports, Segment segment, Task cancelling, CancellationToken stopping)
     {
         var said = "";
-        using var segment = new Segment(run, log);
         while (true)
         {
             stopping.ThrowIfCancellationRequested();
@@ -80,7 +80,7 @@ internal sealed partial class TrainingStage(
 
             var changed = epochs.Changed;
             var decision = epochs.Decide();
-            await TellAsync(id);
+            await TellAsync(id, segment);
             if (reports.Finished.IsCompleted)
             {
                 return;
@@ -92,7 +92,7 @@ internal sealed partial class TrainingStage(
                     return;
                 case EpochAction.Fail:
                     throw new StageFailedException(decision.Error!.Reason, decision.Error.Message);
-                case EpochAction.Form when await TryBeginAsync(id, run, log, reports, decision, stopping):
+                case EpochAction.Form when await TryBeginAsync(id, run, log, reports, segment, decision, stopping):
                     said = "";
                     continue;
                 case EpochAction.Form:
@@ -105,7 +105,7 @@ internal sealed partial class TrainingStage(
             if (decision.IsAwaitingWorkers && decision.Reason != said)
             {
                 said = decision.Reason;
-                await AwaitWorkersAsync(id, said);
+                await AwaitWorkersAsync(id, said, segment);
             }
 
             var wait = Min(decision.Recheck ?? segment.Left, segment.Left) + TimeSpan.FromMilliseconds(5);
@@ -121,7 +121,8 @@ internal sealed partial class TrainingStage(
     }
 
     /// <summary>Begins an epoch; false when storage does not let it.</summary>
-    private async Task<bool> TryBeginAsync(string id, Run run, StepMetricsLog log, TrainingReports reports, EpochDecision decision, CancellationToken stopping)
+    private async Task<bool> TryBeginAsync(
+        string id, Run run, StepMetricsLog log, TrainingReports reports, Segment segment, EpochDecision decision, CancellationToken stopping)
     {
         try
         {
@@ -148,7 +149,9 @@ internal sealed partial class TrainingStage(
                 await log.TruncateAsync(start.StartStep, stopping);
             }
 
-            await TellAsync(id);
+            await TellAsync(id, segment);
+            var began = $"Epoch {start.Number}: {start.Workers.Count} {(start.Workers.Count == 1 ? "worker" : "workers")} ({string.Join(", ", start.Workers.Select(w => w.WorkerId).Take(8))}{(start.Workers.Count > 8 ? ", ..." : "")}) from step {start.StartStep} on, because {start.Reason}.";
+            segment.Tell(RunEvents.EpochStarted, began);
             await runs.Records.UpdateAsync(id, record =>
             {
                 record.Workers.Clear();
@@ -160,9 +163,7 @@ internal sealed partial class TrainingStage(
                     record.BestCheckpoint = Checkpoints.Best(committed)?.Name ?? "";
                 }
 
-                RunEvents.Add(record, RunEvents.EpochStarted,
-                    $"Epoch {start.Number}: {start.Workers.Count} {(start.Workers.Count == 1 ? "worker" : "workers")} from step {start.StartStep} on, because {start.Reason}.",
-                    time.GetUtcNow());
+                RunEvents.Add(record, RunEvents.EpochStarted, began, time.GetUtcNow());
                 return true;
             }, durable: true, CancellationToken.None);
             return true;
@@ -186,35 +187,41 @@ internal sealed partial class TrainingStage(
         }
     }
 
-    private async Task TellAsync(string id)
+    private async Task TellAsync(string id, Segment segment)
     {
         var notices = epochs.TakeNotices();
         if (notices.Count > 0)
         {
-            await runs.Records.UpdateAsync(id, run =>
+            await runs.TellAsync(id, run =>
             {
                 foreach (var notice in notices)
                 {
                     RunEvents.Add(run, notice.Kind, notice.Message, time.GetUtcNow());
                 }
-
-                return true;
-            }, durable: false);
+            });
+            foreach (var notice in notices)
+            {
+                segment.Tell(notice.Kind, notice.Message);
+            }
         }
     }
 
-    private Task<RecordVersion<Run>> AwaitWorkersAsync(string id, string what) => runs.Records.UpdateAsync(id, run =>
+    private Task AwaitWorkersAsync(string id, string what, Segment segment)
     {
-        run.Workers.Clear();
-        run.Progress.ClearTokensPerSecond();
-        run.Progress.ClearRemainingSeconds();
-        RunEvents.Add(run, RunEvents.WorkersAwaited, $"{char.ToUpperInvariant(what[0])}{what[1..]}.", time.GetUtcNow());
-        return true;
-    }, durable: false);
+        var message = $"{char.ToUpperInvariant(what[0])}{what[1..]}.";
+        segment.Tell(RunEvents.WorkersAwaited, message);
+        return runs.TellAsync(id, run =>
+        {
+            run.Workers.Clear();
+            run.Progress.ClearTokensPerSecond();
+            run.Progress.ClearRemainingSeconds();
+            RunEvents.Add(run, RunEvents.WorkersAwaited, message, time.GetUtcNow());
+        });
+    }
 
     private static TimeSpan Min(TimeSpan a, TimeSpan b) => a < b ? a : b;
 
-    /// <summary>A span at most every minute.</summary>
+    /// <summary>A span at most every minute, with the run's events in it.</summary>
     private sealed class Segment(Run run, StepMetricsLog log) : IDisposable
     {
         private Activity? _activity;
@@ -234,6 +241,9 @@ internal sealed partial class TrainingStage(
             _activity = RunTrace.Start("run training", run)?.SetTag("first_step", (log.Last?.Step ?? 0) + 1);
             Activity.Current = null;
         }
+
+        /// <summary>Puts an event of the run into its trace.</summary>
+        public void Tell(string kind, string message) => _activity?.AddEvent(new ActivityEvent(kind, tags: new ActivityTagsCollection { ["message"] = message }));
 
         public void Dispose() => _activity?.SetTag("last_step", log.Last?.Step ?? 0).Dispose();
     }

@@ -8,7 +8,8 @@ namespace LlmPipeline.Trainer.Worker;
 /// <param name="Address">What peers dial.</param>
 /// <param name="Device">Where it computes.</param>
 /// <param name="Fingerprint">What computes.</param>
-internal sealed record WorkerIdentity(string WorkerId, string Address, string Device, string Fingerprint);
+/// <param name="MemoryKills">Processes killed for memory in this one's control group before it was started; null when it is not known.</param>
+internal sealed record WorkerIdentity(string WorkerId, string Address, string Device, string Fingerprint, long? MemoryKills = null);
 
 /// <summary>Sends heartbeats as long polls, for ever, whatever the compute thread is doing and whether or not the coordinator answers.</summary>
 internal sealed partial class CoordinatorLink(
@@ -81,6 +82,11 @@ internal sealed partial class CoordinatorLink(
             Fingerprint = identity.Fingerprint,
             Memory = ControlGroupMemory.Read(),
         };
+        if (identity.MemoryKills is { } kills)
+        {
+            request.MemoryKills = kills;
+        }
+
         control.Fill(request);
         request.MaxWaitMilliseconds = request.Leaving || request.Failure is not null ? Math.Min(wait, 200) : wait;
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
@@ -91,7 +97,11 @@ internal sealed partial class CoordinatorLink(
             await stop.CancelAsync();
         }
 
-        control.Receive((await answer).Assignment);
+        if (!control.Receive((await answer).Assignment))
+        {
+            throw new RpcException(new Status(StatusCode.FailedPrecondition,
+                "The answer is from a coordinator that another one has taken over from. If its storage was replaced, restart the worker."));
+        }
     }
 
     [LoggerMessage(2510, LogLevel.Warning, "The coordinator does not answer ({Status}: {Detail}); the worker keeps its state and asks again until it does.")]

@@ -14,6 +14,9 @@ internal interface ILoopControl
     /// <summary>The process wants to exit.</summary>
     bool Exiting { get; }
 
+    /// <summary>The process has wanted to exit for so long that the present step cannot be waited for.</summary>
+    bool ExitingNow => false;
+
     /// <summary>Whether to give up an exchange that has been waiting for as long.</summary>
     bool GiveUp(TimeSpan waited);
 }
@@ -33,6 +36,13 @@ internal interface IProgressSink
     /// <param name="kind">One of <see cref="RunEventKinds"/>.</param>
     /// <param name="message">One sentence for a person.</param>
     void Event(string kind, string message);
+
+    /// <summary>What happened in the last steps, which the rank 0 before may have told or not.</summary>
+    /// <param name="events">Oldest first.</param>
+    /// <param name="rollbackStep">The step that training went back to in them.</param>
+    void Remembered(IReadOnlyList<RunEvent> events, long? rollbackStep)
+    {
+    }
 
     /// <summary>How far training has come, where steps do not tell: 0 to 1.</summary>
     void Share(double fraction);

@@ -18,6 +18,7 @@ internal sealed partial class ProgressReporter(
     private readonly Lock _lock = new();
     private readonly List<StepMetrics> _metrics = [];
     private readonly List<RunEvent> _events = [];
+    private (IReadOnlyList<RunEvent> Events, long? RollbackStep)? _remembered;
     private readonly Queue<(string Name, double? Loss)> _checkpoints = new();
     private TaskCompletionSource _signal = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private EpochPlan? _plan;
@@ -38,6 +39,8 @@ internal sealed partial class ProgressReporter(
                 _events.Clear();
                 _rollback = null;
             }
+
+            _remembered = null;
 
             _finishedSeconds = null;
             _share = null;
@@ -81,6 +84,17 @@ internal sealed partial class ProgressReporter(
         }
 
         Hurry();
+    }
+
+    /// <inheritdoc/>
+    public void Remembered(IReadOnlyList<RunEvent> events, long? rollbackStep)
+    {
+        lock (_lock)
+        {
+            // What this worker itself is still to tell is told once.
+            RunEvent[] others = [.. events.Where(e => _events.All(own => (own.Kind, own.Message) != (e.Kind, e.Message)))];
+            _remembered = others.Length > 0 ? (others, rollbackStep) : null;
+        }
     }
 
     /// <inheritdoc/>
@@ -166,7 +180,7 @@ internal sealed partial class ProgressReporter(
                 _signal = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
             }
 
-            if (_plan is null || (_metrics.Count == 0 && _checkpoints.Count == 0 && _events.Count == 0 && _rollback is null && _finishedSeconds is null && _share is null))
+            if (_plan is null || (_metrics.Count == 0 && _checkpoints.Count == 0 && _events.Count == 0 && _remembered is null && _rollback is null && _finishedSeconds is null && _share is null))
             {
                 return null;
             }
@@ -182,7 +196,17 @@ internal sealed partial class ProgressReporter(
                 request.RollbackStep = step;
             }
 
+            request.SentTime = Timestamp.FromDateTimeOffset(DateTimeOffset.UtcNow);
             request.Events.AddRange(_events);
+            if (_remembered is { } remembered)
+            {
+                request.RememberedEvents.AddRange(remembered.Events);
+                if (remembered.RollbackStep is { } target)
+                {
+                    request.RememberedRollbackStep = target;
+                }
+            }
+
             request.Metrics.AddRange(_metrics.Take(MaxMetricsPerReport));
             var all = request.Metrics.Count == _metrics.Count;
             if (all && _checkpoints.TryPeek(out var checkpoint))
@@ -210,6 +234,11 @@ internal sealed partial class ProgressReporter(
         {
             var sent = new HashSet<StepMetrics>(request.Metrics, ReferenceEqualityComparer.Instance);
             _metrics.RemoveAll(sent.Contains);
+            if (request.RememberedEvents.Count > 0 && ReferenceEquals(request.RememberedEvents[0], _remembered?.Events[0]))
+            {
+                _remembered = null;
+            }
+
             _events.RemoveAll(new HashSet<RunEvent>(request.Events, ReferenceEqualityComparer.Instance).Contains);
             if (request.HasRollbackStep && request.RollbackStep == _rollback)
             {

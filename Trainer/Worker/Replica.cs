@@ -13,6 +13,8 @@ internal sealed class Replica(int attempt, LanguageModel model, Optimizer optimi
 
     private readonly Lock _lock = new();
     private readonly Queue<StepMetrics> _history = new();
+    private readonly Queue<(long Step, RunEvent Event)> _events = new();
+    private long? _rollback;
     private ExchangeBuffer? _gradients;
     private float[][]? _snapshot;
     private List<DeferredUpdate>? _deferred;
@@ -114,11 +116,50 @@ internal sealed class Replica(int attempt, LanguageModel model, Optimizer optimi
         }
     }
 
-    /// <summary>Drops the metrics of steps after one.</summary>
+    /// <summary>What happened in the steps of <see cref="History"/>, oldest first, whoever told the coordinator of it.</summary>
+    public IReadOnlyList<RunEvent> Events
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return [.. _events.Where(e => e.Step > State.Step - HistoryLength).Select(e => e.Event)];
+            }
+        }
+    }
+
+    /// <summary>The step that training went back to within the steps of <see cref="History"/>; null when it did not.</summary>
+    public long? RollbackStep
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return _rollback is { } target && State.Step - target < HistoryLength ? target : null;
+            }
+        }
+    }
+
+    /// <summary>Keeps an event.</summary>
+    public void Remember(RunEvent told)
+    {
+        lock (_lock)
+        {
+            while (_events.Count > 0 && (_events.Count >= HistoryLength || _events.Peek().Step <= State.Step - HistoryLength))
+            {
+                _events.Dequeue();
+            }
+
+            _events.Enqueue((State.Step, told));
+        }
+    }
+
+    /// <summary>Training goes back: drops the metrics of steps after one.</summary>
     public void Forget(long after)
     {
         lock (_lock)
         {
+            _rollback = after;
             var kept = _history.Where(m => m.Step <= after).ToList();
             _history.Clear();
             kept.ForEach(_history.Enqueue);

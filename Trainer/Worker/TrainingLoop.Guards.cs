@@ -1,3 +1,5 @@
+using Google.Protobuf.WellKnownTypes;
+using LlmPipeline.Runs.V1;
 using LlmPipeline.ServiceDefaults;
 using LlmPipeline.Trainer.Collectives;
 
@@ -124,6 +126,7 @@ internal sealed partial class TrainingLoop
     private void Tell(string kind, string message)
     {
         LogEvent(_logger, State.Run, message);
+        _replica.Remember(new RunEvent { Kind = kind, Message = message, Time = Timestamp.FromDateTimeOffset(DateTimeOffset.UtcNow) });
         if (_place.Rank == 0)
         {
             _progress.Event(kind, message);

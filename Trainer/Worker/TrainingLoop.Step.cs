@@ -149,6 +149,11 @@ internal sealed partial class TrainingLoop
                 throw broken.Broken();
             }
 
+            if (_control.ExitingNow)
+            {
+                throw new StepAbandonedException();
+            }
+
             _data.ReadMicroBatch(step + State.Guard.DataOffset, microBatch);
             _time.Lap(StepPhase.Data);
             var isLast = microBatch == end - 1;

@@ -128,6 +128,8 @@ internal sealed partial class TrainingLoop
             {
                 _progress.Step(metrics, State.TrainSeconds);
             }
+
+            _progress.Remembered(_replica.Events, _replica.RollbackStep);
         }
 
         StepMetrics? done = null;
@@ -169,12 +171,32 @@ internal sealed partial class TrainingLoop
             }
 
             _time.Restart();
-            (votes, done) = _settings.Local is null ? Step() : Round(_settings.Local);
+            try
+            {
+                (votes, done) = _settings.Local is null ? Step() : Round(_settings.Local);
+            }
+            catch (StepAbandonedException)
+            {
+                return LeaveWithoutStep();
+            }
+
             (_timed, _stepped) = (done, done is not null);
             StepDone?.Invoke();
             _trace.Continue(State.Step);
             _time.Lap(StepPhase.Other);
         }
+    }
+
+    /// <summary>The process has to exit before the step can be done. The others repeat it; one that is alone writes a checkpoint of the step before.</summary>
+    private LoopOutcome LeaveWithoutStep()
+    {
+        _place.Ring?.Abort();
+        if (_place.Size == 1 && State.Step > 0)
+        {
+            Checkpoint(last: false);
+        }
+
+        return LoopOutcome.Left;
     }
 
     private void AddVotes(ExchangeBuffer buffer, bool validate)
@@ -188,4 +210,6 @@ internal sealed partial class TrainingLoop
         new(buffer.Count(StopVotes) > 0, buffer.Count(LeaveVotes) > 0, buffer.Count(ValidateVotes) > 0);
 
     private readonly record struct Votes(bool Stop, bool Leave, bool Validate);
+
+    private sealed class StepAbandonedException : Exception;
 }

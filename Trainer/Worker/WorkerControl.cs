@@ -16,6 +16,7 @@ internal sealed class WorkerControl
     private WorkerState? _state;
     private EpochFailure? _failure;
     private bool _exiting;
+    private long _exitingSince;
     private long _actingEpoch;
     private long _pendingSince;
 
@@ -60,15 +61,23 @@ internal sealed class WorkerControl
         }
     }
 
-    /// <summary>Takes an assignment from the coordinator.</summary>
-    public void Receive(Assignment? assignment)
+    /// <summary>
+    /// Takes an assignment from the coordinator. False when it comes from one that another has taken over from: versions grow over
+    /// coordinators.
+    /// </summary>
+    public bool Receive(Assignment? assignment)
     {
         TaskCompletionSource? assigned = null;
         lock (_lock)
         {
             if (assignment is null || assignment.Version == _assignment?.Version)
             {
-                return;
+                return true;
+            }
+
+            if (assignment.Version < _assignment?.Version)
+            {
+                return false;
             }
 
             _assignment = assignment;
@@ -86,6 +95,7 @@ internal sealed class WorkerControl
         }
 
         assigned.SetResult();
+        return true;
     }
 
     /// <summary>Says what state is held now.</summary>
@@ -123,6 +133,7 @@ internal sealed class WorkerControl
         lock (_lock)
         {
             _exiting = true;
+            _exitingSince = Stopwatch.GetTimestamp();
             if (_pendingSince == 0)
             {
                 _pendingSince = Stopwatch.GetTimestamp();
@@ -214,6 +225,17 @@ internal sealed class WorkerControl
         }
 
         public bool Exiting => control.Exiting;
+
+        public bool ExitingNow
+        {
+            get
+            {
+                lock (control._lock)
+                {
+                    return control._exiting && Stopwatch.GetElapsedTime(control._exitingSince) > Grace;
+                }
+            }
+        }
 
         public bool GiveUp(TimeSpan waited)
         {

@@ -9,6 +9,9 @@ namespace LlmPipeline.Trainer.Worker;
 /// <summary>The worker role of the trainer.</summary>
 internal static class WorkerExtensions
 {
+    /// <summary>A coordinator that has moved, and left another that stands by where it was, is found by its name after as long.</summary>
+    private static readonly TimeSpan CoordinatorLookup = TimeSpan.FromSeconds(10);
+
     /// <summary>Adds the worker's services.</summary>
     public static WebApplicationBuilder AddWorker(this WebApplicationBuilder builder)
     {
@@ -21,7 +24,7 @@ internal static class WorkerExtensions
         builder.Services.AddSingleton<ReplicaHolder>();
         builder.Services.AddSingleton(services => new CoordinatorService.CoordinatorServiceClient(PeerChannels.Create(
             services.GetRequiredService<IConfiguration>()["Trainer:Endpoint"]
-            ?? throw new InvalidOperationException("Trainer:Endpoint is not set; use the coordinator's gRPC URL, for example http://localhost:5302."))));
+            ?? throw new InvalidOperationException("Trainer:Endpoint is not set; use the coordinator's gRPC URL, for example http://localhost:5302."), CoordinatorLookup)));
         builder.Services.AddHostedService<WorkerService>();
 
         builder.Services.Configure<KestrelServerOptions>(Tune);

@@ -18,6 +18,9 @@ internal sealed partial class WorkerService(
     /// <summary>How long state is kept for a coordinator that has nothing to do for this worker.</summary>
     private static readonly TimeSpan KeepState = TimeSpan.FromSeconds(30);
 
+    /// <summary>How long a step may last when the process is to exit.</summary>
+    private static readonly TimeSpan LeaveTime = TimeSpan.FromSeconds(7);
+
     private readonly WorkerControl _control = new();
 
     /// <inheritdoc/>
@@ -50,11 +53,21 @@ internal sealed partial class WorkerService(
         var reporting = reporter.RunAsync(stop.Token);
         try
         {
-            await computing;
+            var left = Task.Delay(Timeout.InfiniteTimeSpan, stoppingToken).ContinueWith(_ => Task.Delay(LeaveTime), TaskScheduler.Default).Unwrap();
+            if (await Task.WhenAny(computing, left) == computing)
+            {
+                await computing;
+            }
+            else
+            {
+                // It is within one micro-batch, which nothing can interrupt: the others repeat the step.
+                LogAbandoned(workerId);
+                registry.Abort();
+            }
         }
         finally
         {
-            using var timeout = new CancellationTokenSource(TimeSpan.FromSeconds(3));
+            using var timeout = new CancellationTokenSource(TimeSpan.FromSeconds(1));
             await reporter.FlushAsync(timeout.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
             await stop.CancelAsync();
             await Task.WhenAll(beating, reporting).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
@@ -69,7 +82,7 @@ internal sealed partial class WorkerService(
         var device = TorchRuntime.ResolveDevice(options.Value.Device);
         var address = options.Value.Address ?? $"http://localhost:{configuration["GRPC_PORT"]
             ?? throw new InvalidOperationException("A worker needs GRPC_PORT, or Worker:Address: the URL that its peers dial.")}";
-        identity.SetResult(new WorkerIdentity(workerId, address, device.ToString(), TorchRuntime.Fingerprint));
+        identity.SetResult(new WorkerIdentity(workerId, address, device.ToString(), TorchRuntime.Fingerprint, ControlGroup.MemoryKills()));
         LogReady(workerId, address, device.ToString(), TorchRuntime.Fingerprint);
 
         using var runner = new EpochRunner(store, datasets, registry, holder, _control, reporter, metrics, device, new OwnText(options.Value.Dataset), logger);
@@ -177,6 +190,9 @@ internal sealed partial class WorkerService(
 
     [LoggerMessage(2543, LogLevel.Error, "{Run} cannot go on: {Reason}.")]
     private partial void LogFatal(Exception exception, string run, string reason);
+
+    [LoggerMessage(2545, LogLevel.Warning, "Worker {WorkerId} leaves in the middle of a step, which takes too long to be waited for.")]
+    private partial void LogAbandoned(string workerId);
 
     [LoggerMessage(2544, LogLevel.Information, "Worker {WorkerId} has left.")]
     private partial void LogLeft(string workerId);

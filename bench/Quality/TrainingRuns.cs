@@ -83,7 +83,7 @@ internal sealed class TrainingRuns(string folder, int workers, string bench = "q
     {
         if (await StateAsync(run) is not { } state)
         {
-            await CliAsync(["train", training.File, .. training.Settings.SelectMany(s => (string[])["--set", s]), "--set", $"training.min_workers={workers}", "--run-id", run, "--follow"]);
+            await CliAsync(["train", training.File, .. training.Settings.SelectMany(s => (string[])["--set", s]), "--set", $"training.start_workers={workers}", "--run-id", run, "--follow"]);
         }
         else
         {

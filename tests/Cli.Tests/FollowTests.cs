@@ -135,7 +135,7 @@ public sealed class FollowTests : IAsyncLifetime
 
         Assert.Equal(0, await _cli.RunAsync(_gateway, "quickstart", "--seconds", "20", "--workers", "2"));
         var request = (CreateRunRequest)_gateway.Requests.First();
-        Assert.Equal(("dotnet-docs:", 20.0, 2), (request.Spec.Dataset.Sources.Single(), request.Spec.Training.MaxSeconds, request.Spec.Training.MinWorkers));
+        Assert.Equal(("dotnet-docs:", 20.0, 2), (request.Spec.Dataset.Sources.Single(), request.Spec.Training.MaxSeconds, request.Spec.Training.StartWorkers));
         AssertTable(_cli.Output);
         Assert.Contains("Waiting for the services to start.", _cli.Output, StringComparison.Ordinal);
         Assert.Contains("curl http://localhost:9999/v1/completions", _cli.Output, StringComparison.Ordinal);
@@ -220,7 +220,7 @@ public sealed class FollowTests : IAsyncLifetime
         });
         Add(r =>
         {
-            r.Events.Add(new RunEvent { Kind = "WORKER_JOINED", Message = "worker-1 has joined.", Time = Google.Protobuf.WellKnownTypes.Timestamp.FromDateTime(start.AddSeconds(30)) });
+            r.Events.Add(new RunEvent { Sequence = r.Events.Count + 1, Kind = "WORKER_JOINED", Message = "worker-1 has joined.", Time = Google.Protobuf.WellKnownTypes.Timestamp.FromDateTime(start.AddSeconds(30)) });
             r.Workers.Add([new RunWorker { WorkerId = "worker-0" }, new RunWorker { WorkerId = "worker-1" }]);
             r.Progress = new RunProgress { Step = 350, TotalSteps = 1000, TrainLoss = 2.3456, ValidationLoss = 2.4, TokensPerSecond = 12_345, RemainingSeconds = 65, Fraction = 0.35 };
         });

@@ -16,7 +16,7 @@ public sealed class PipelineTests(PipelineTests.Reference reference) : IClassFix
         using var pipeline = new PipelineProcesses();
         pipeline.Start(workers: 2);
         pipeline.Evaluator.Start();
-        await pipeline.CreateAsync("from-text", pipeline.Spec(s => (s.Training.MinWorkers, s.Publish) = (2, new PublishSpec { ModelId = "story" })));
+        await pipeline.CreateAsync("from-text", pipeline.Spec(s => (s.Training.StartWorkers, s.Publish) = (2, new PublishSpec { ModelId = "story" })));
         var run = await pipeline.WaitAsync("runs/from-text", "over", IsOver);
 
         Assert.True(run.State == State.Succeeded, pipeline.Describe(run));
@@ -54,7 +54,7 @@ public sealed class PipelineTests(PipelineTests.Reference reference) : IClassFix
     {
         using var pipeline = new PipelineProcesses();
         pipeline.Start(workers: 3);
-        await pipeline.CreateAsync("some-run", pipeline.Spec(s => s.Training.MinWorkers = 3));
+        await pipeline.CreateAsync("some-run", pipeline.Spec(s => s.Training.StartWorkers = 3));
         await pipeline.WaitAsync("runs/some-run", "step 40", r => r.Progress.Step >= 40);
         pipeline.Workers[1].Kill();
         var run = await pipeline.WaitAsync("runs/some-run", "trained", IsTrained);
@@ -70,7 +70,7 @@ public sealed class PipelineTests(PipelineTests.Reference reference) : IClassFix
     {
         using var pipeline = new PipelineProcesses();
         pipeline.Start(workers: 3);
-        await pipeline.CreateAsync("some-run", pipeline.Spec(s => s.Training.MinWorkers = 3));
+        await pipeline.CreateAsync("some-run", pipeline.Spec(s => s.Training.StartWorkers = 3));
         await pipeline.WaitAsync("runs/some-run", "step 40", r => r.Progress.Step >= 40);
         pipeline.Workers[2].Signal("STOP");
         await pipeline.WaitAsync("runs/some-run", "an epoch of two", r => r.Workers.Count == 2 || IsTrained(r));
@@ -85,7 +85,7 @@ public sealed class PipelineTests(PipelineTests.Reference reference) : IClassFix
     {
         using var pipeline = new PipelineProcesses();
         pipeline.Start(workers: 2);
-        await pipeline.CreateAsync("some-run", pipeline.Spec(s => s.Training.MinWorkers = 2));
+        await pipeline.CreateAsync("some-run", pipeline.Spec(s => s.Training.StartWorkers = 2));
         await pipeline.WaitAsync("runs/some-run", "step 40", r => r.Progress.Step >= 40);
         pipeline.Workers[0].Signal("TERM");
         var run = await pipeline.WaitAsync("runs/some-run", "trained", IsTrained);
@@ -116,7 +116,7 @@ public sealed class PipelineTests(PipelineTests.Reference reference) : IClassFix
     {
         using var pipeline = new PipelineProcesses();
         pipeline.Start(workers: 2);
-        await pipeline.CreateAsync("some-run", pipeline.Spec(s => s.Training.MinWorkers = 2));
+        await pipeline.CreateAsync("some-run", pipeline.Spec(s => s.Training.StartWorkers = 2));
         await pipeline.WaitAsync("runs/some-run", "step 40", r => r.Progress.Step >= 40);
         pipeline.Coordinator.Kill();
         pipeline.Coordinator.Start();
@@ -132,7 +132,7 @@ public sealed class PipelineTests(PipelineTests.Reference reference) : IClassFix
     {
         using var pipeline = new PipelineProcesses();
         pipeline.Start(workers: 2);
-        await pipeline.CreateAsync("some-run", pipeline.Spec(s => s.Training.MinWorkers = 2));
+        await pipeline.CreateAsync("some-run", pipeline.Spec(s => s.Training.StartWorkers = 2));
         await pipeline.WaitAsync("runs/some-run", "a checkpoint", r => r.LatestCheckpoint.Length > 0);
         await FilesOfAsync(pipeline, step: 60);
         pipeline.KillEverything();

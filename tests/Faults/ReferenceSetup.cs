@@ -45,7 +45,7 @@ public sealed class ReferenceSetup : IDisposable
             Steps = steps,
             BatchSize = batchSize,
             MicroBatchSize = microBatchSize,
-            MinWorkers = workers,
+            StartWorkers = workers,
             ValidationInterval = 100,
             ValidationSequences = 12,
             CheckpointInterval = 50,

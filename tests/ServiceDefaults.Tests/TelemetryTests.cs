@@ -1,4 +1,7 @@
 using System.Diagnostics;
+using System.Diagnostics.Metrics;
+using System.Net;
+using System.Net.Sockets;
 using Grpc.Core;
 using Grpc.Health.V1;
 using LlmPipeline.Runs.V1;
@@ -38,6 +41,49 @@ public sealed class TelemetryTests
         Assert.Contains(trace, span => span is { Kind: ActivityKind.Server, DisplayName: "llmpipeline.runs.v1.RunService/GetRun" });
         Assert.Contains(trace, span => span is { Kind: ActivityKind.Client, DisplayName: "llmpipeline.runs.v1.RunService/GetRun" });
         Assert.DoesNotContain(service.Spans, span => span.DisplayName.Contains("ealth", StringComparison.Ordinal));
+    }
+
+    // What is exported goes through buffers that drop when they are full: whoever makes spans and metrics never waits for a collector.
+    [Theory]
+    [InlineData("takes connections and says nothing")]
+    [InlineData("is gone")]
+    public async Task ACollectorThatDoesNotTakeWhatIsSentHoldsNobodyUpAndFillsNoMemory(string collector)
+    {
+        using var listener = new TcpListener(IPAddress.Loopback, 0);
+        listener.Start();
+        var port = ((IPEndPoint)listener.LocalEndpoint).Port;
+        if (collector == "is gone")
+        {
+            listener.Stop();
+        }
+
+        await using var service = await TestService.StartAsync(collector: $"http://127.0.0.1:{port}");
+        using var source = new ActivitySource("LlmPipeline.Anything");
+        using var meter = new Meter("LlmPipeline.Anything");
+        var counter = meter.CreateCounter<long>("things");
+        Make(1000);
+        var before = GC.GetTotalMemory(forceFullCollection: true);
+        var slowest = TimeSpan.Zero;
+        for (var batch = 0; batch < 50; batch++)
+        {
+            var start = Stopwatch.GetTimestamp();
+            Make(1000);
+            slowest = Stopwatch.GetElapsedTime(start) is var elapsed && elapsed > slowest ? elapsed : slowest;
+        }
+
+        Assert.InRange(slowest.TotalSeconds, 0, 5);
+        Assert.InRange(GC.GetTotalMemory(forceFullCollection: true) - before, long.MinValue, 32L << 20);
+
+        void Make(int count)
+        {
+            for (var i = 0; i < count; i++)
+            {
+                using var span = source.StartActivity("train step");
+                Assert.NotNull(span);
+                span.SetTag("step", i);
+                counter.Add(1);
+            }
+        }
     }
 
     private sealed class TracedRuns : RunService.RunServiceBase

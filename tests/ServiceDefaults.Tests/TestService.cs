@@ -36,18 +36,23 @@ internal sealed class TestService : IAsyncDisposable
     public List<Activity> Spans { get; }
 
     public static async Task<TestService> StartAsync(
-        Action<WebApplicationBuilder>? configure = null, Action<WebApplication>? map = null)
+        Action<WebApplicationBuilder>? configure = null, Action<WebApplication>? map = null, string? collector = null)
     {
         var builder = WebApplication.CreateSlimBuilder();
         builder.Configuration.AddInMemoryCollection(new Dictionary<string, string?>
         {
             ["urls"] = "http://127.0.0.1:0",
             ["GRPC_PORT"] = "0",
+            ["OTEL_EXPORTER_OTLP_ENDPOINT"] = collector,
         });
         builder.Logging.ClearProviders();
         builder.AddServiceDefaults();
         var spans = new List<Activity>();
-        builder.Services.AddOpenTelemetry().WithTracing(tracing => tracing.AddInMemoryExporter(spans));
+        if (collector is null)
+        {
+            builder.Services.AddOpenTelemetry().WithTracing(tracing => tracing.AddInMemoryExporter(spans));
+        }
+
         configure?.Invoke(builder);
         var app = builder.Build();
         app.MapDefaultEndpoints();

@@ -48,6 +48,22 @@ public sealed class GuardTests
         Assert.All(harness.Replicas, replica => Assert.True(TrainingLoopTests.SameState(one.Replicas[0], replica)));
     }
 
+    [Theory]
+    [InlineData("skip")]
+    [InlineData("rollback")]
+    public async Task ANewRankZeroTellsWhatTheLostOneMayNotHaveTold(string policy)
+    {
+        using var folder = new TemporaryFolder();
+        using var harness = Harness(Spec(policy), 2, Store(folder, "two"));
+        harness.AfterStep = step => harness.Controls[0].LeaveRequested = step >= 42;
+        Assert.All(await harness.RunAsync(), outcome => Assert.Equal(LoopOutcome.Left, outcome));
+        using var next = new LoopHarness(Spec(policy), 1, 2, [harness.Replicas[1]]) { Checkpoints = harness.Checkpoints };
+        await next.RunAsync();
+        var (kind, message) = Assert.Single(harness.Sink.Events);
+        Assert.Equal((kind, message), Assert.Single(next.Sink.LastRemembered.Events.Select(e => (e.Kind, e.Message))));
+        Assert.Equal(policy == "rollback" ? 35 : null, next.Sink.LastRemembered.RollbackStep);
+    }
+
     [Fact]
     public async Task BrokenWeightsAreReplacedByThoseOfTheCheckpoint()
     {

@@ -137,7 +137,9 @@ internal sealed class LoopHarness : IDisposable
 
         public bool LeaveRequested { get => _leave; set => _leave = value; }
 
-        public bool Exiting => false;
+        public bool Exiting { get; set; }
+
+        public bool ExitingNow => Exiting;
 
         public bool GiveUp(TimeSpan waited) => false;
     }
@@ -168,6 +170,10 @@ internal sealed class LoopHarness : IDisposable
         }
 
         public void Event(string kind, string message) => Events.Enqueue((kind, message));
+
+        public (IReadOnlyList<RunEvent> Events, long? RollbackStep) LastRemembered { get; private set; } = ([], null);
+
+        public void Remembered(IReadOnlyList<RunEvent> events, long? rollbackStep) => LastRemembered = (events, rollbackStep);
 
         public void Share(double fraction) => LastShare = fraction;
 

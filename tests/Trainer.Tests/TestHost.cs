@@ -20,11 +20,14 @@ internal static class TestHost
         return ((IPEndPoint)listener.LocalEndpoint).Port;
     }
 
-    public static async Task<WebApplication> StartAsync(int port, Action<WebApplicationBuilder> add, Action<WebApplication> map, params (string Key, string Value)[] settings)
+    public static Task<WebApplication> StartAsync(int port, Action<WebApplicationBuilder> add, Action<WebApplication> map, params (string Key, string Value)[] settings) =>
+        StartAsync(new IPEndPoint(IPAddress.Loopback, port), add, map, settings);
+
+    public static async Task<WebApplication> StartAsync(IPEndPoint endpoint, Action<WebApplicationBuilder> add, Action<WebApplication> map, params (string Key, string Value)[] settings)
     {
         var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
         builder.Configuration.AddInMemoryCollection(settings.Select(s => KeyValuePair.Create(s.Key, (string?)s.Value)));
-        builder.WebHost.UseKestrelCore().ConfigureKestrel(kestrel => kestrel.Listen(IPAddress.Loopback, port, o => o.Protocols = HttpProtocols.Http2));
+        builder.WebHost.UseKestrelCore().ConfigureKestrel(kestrel => kestrel.Listen(endpoint, o => o.Protocols = HttpProtocols.Http2));
         builder.Services.AddRouting();
         builder.Services.AddGrpc();
         builder.Services.AddMetrics();

@@ -148,6 +148,22 @@ public sealed class TrainingLoopTests
         Assert.Equal(1, harness.Sink.FinishedCount);
     }
 
+    [Theory]
+    [InlineData(1)]
+    [InlineData(3)]
+    public async Task AWorkerWhoseStepCannotBeWaitedForLeavesInTheMiddleOfIt(int size)
+    {
+        using var harness = new LoopHarness(TinyRun.Spec(), size);
+        harness.Wrap = (rank, data) => new FaultyData(data) { Reading = (step, microBatch) => harness.Controls[0].Exiting |= step == 7 && rank == 0 };
+        var outcomes = await harness.RunAsync();
+        Assert.Equal(LoopOutcome.Left, outcomes[0]);
+        Assert.All(outcomes[1..], outcome => Assert.IsType<RingBrokenException>(outcome));
+        Assert.All(harness.Replicas, replica => Assert.Equal(6, replica.State.Step));
+
+        // Alone, it leaves a checkpoint of the step before.
+        Assert.Equal(size == 1, harness.Sink.Checkpoints.Any(c => c.Name.EndsWith("00000006", StringComparison.Ordinal)));
+    }
+
     [Fact]
     public async Task TheTimeLimitEndsTraining()
     {

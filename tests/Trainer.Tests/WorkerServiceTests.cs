@@ -107,6 +107,20 @@ public sealed class WorkerServiceTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task ACoordinatorThatMovedIsFoundByItsName()
+    {
+        // The name "localhost" stands for two addresses.
+        Assert.SkipUnless(System.Net.Sockets.Socket.OSSupportsIPv6 && System.Net.Dns.GetHostAddresses("localhost").Contains(System.Net.IPAddress.IPv6Loopback), "localhost has one address here.");
+        var first = await StartCoordinatorAsync(new FakeCoordinator(Endless(), 2), System.Net.IPAddress.IPv6Loopback);
+        await StartWorkersAsync(2);
+        await first.StepReportedAsync(5);
+        await StopCoordinatorAsync();
+        var second = await StartCoordinatorAsync(new FakeCoordinator(Endless(), 2, firstEpoch: 50), System.Net.IPAddress.Loopback);
+        await second.EpochReportedAsync(e => e >= 1, 2);
+        await EndAsync(second);
+    }
+
+    [Fact]
     public async Task ACancellationEndsWithACheckpoint()
     {
         var coordinator = await StartCoordinatorAsync(new FakeCoordinator(TinyRun.Spec(s => s.Training.Steps = 1_000_000), 2));
@@ -183,9 +197,9 @@ public sealed class WorkerServiceTests : IAsyncLifetime
 
     private static string Hashes(DirectoryManifest? manifest) => string.Join(' ', manifest!.Files.Where(f => f.Name.EndsWith(".safetensors", StringComparison.Ordinal)).Select(f => f.Name + f.Sha256));
 
-    private async Task<FakeCoordinator> StartCoordinatorAsync(FakeCoordinator coordinator)
+    private async Task<FakeCoordinator> StartCoordinatorAsync(FakeCoordinator coordinator, System.Net.IPAddress? address = null)
     {
-        _coordinator = await TestHost.StartAsync(_coordinatorPort, b => b.Services.AddSingleton(coordinator), a => a.MapGrpcService<FakeCoordinator>());
+        _coordinator = await TestHost.StartAsync(new System.Net.IPEndPoint(address ?? System.Net.IPAddress.Loopback, _coordinatorPort), b => b.Services.AddSingleton(coordinator), a => a.MapGrpcService<FakeCoordinator>());
         return coordinator;
     }
 

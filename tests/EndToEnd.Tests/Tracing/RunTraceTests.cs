@@ -87,7 +87,7 @@ public sealed class RunTraceTests
             ValidationInterval = 10,
             ValidationSequences = 8,
             CheckpointInterval = 10,
-            MinWorkers = 2,
+            StartWorkers = 2,
         },
         Evaluation = new EvaluationSpec { BleuSamples = 2, BleuTokens = 8, NgramOrder = 2 },
         Publish = new PublishSpec { ModelId = "traced" },

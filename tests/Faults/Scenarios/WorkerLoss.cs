@@ -146,7 +146,9 @@ public static class WorkerLoss
         var (setup, random, _) = context;
         await setup.ReferenceAsync();
         var cluster = setup.Cluster(workers: 2);
-        var run = await cluster.CreateAsync(ReferenceSetup.Spec(cluster, 2));
+        var spec = ReferenceSetup.Spec(cluster, 2);
+        spec.Training.MinWorkers = 2;
+        var run = await cluster.CreateAsync(spec);
         await Scenario.InstantAsync(cluster, run, random);
         foreach (var worker in cluster.Workers.Take(2))
         {

@@ -35,6 +35,9 @@ internal sealed class CoordinatorHarness : IAsyncDisposable
 
     public IBlobStore Store { get; }
 
+    /// <summary>The clock of coordinators that are started from now on.</summary>
+    public TimeProvider Time { get; set; } = TimeProvider.System;
+
     public FakePreprocessor Preprocessor { get; } = new();
 
     public FakeEvaluator Evaluator { get; } = new();
@@ -77,7 +80,11 @@ internal sealed class CoordinatorHarness : IAsyncDisposable
     }
 
     /// <summary>Starts a coordinator over the same storage on any port; it is not waited for.</summary>
-    public Task<WebApplication> StartOneAsync(int port) => TestHost.StartAsync(port, builder => builder.AddCoordinator(), app => app.MapCoordinator(),
+    public Task<WebApplication> StartOneAsync(int port) => TestHost.StartAsync(port, builder =>
+    {
+        builder.Services.AddSingleton(Time);
+        builder.AddCoordinator();
+    }, app => app.MapCoordinator(),
     [
         ("ConnectionStrings:storage", $"folder={_folder.Path}"),
         ("Preprocessor:Endpoint", $"http://127.0.0.1:{_servicesPort}"),

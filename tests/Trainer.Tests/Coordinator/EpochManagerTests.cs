@@ -208,14 +208,132 @@ public sealed class EpochManagerTests
     }
 
     [Fact]
-    public void AMixtureOfFingerprintsIsTold()
+    public void WhoComputesWithSomethingElseStandsByAndIsToldOf()
     {
         Begin();
+        Beat("worker-a", fingerprint: "x64 avx2 libtorch=2.10");
+        Beat("worker-b", fingerprint: "x64 avx512 libtorch=2.10");
+        Beat("worker-c", fingerprint: "x64 avx512 libtorch=2.10");
+        Advance(0.6);
+        Assert.Equal(["worker-b", "worker-c"], Form(new EpochOrigin("", 0)).Workers.Select(w => w.WorkerId));
+        Assert.Null(_workers["worker-a"].Assignment!.Epoch);
+        var notice = Assert.Single(_manager.TakeNotices(), n => n.Kind == RunEvents.WorkerStandsBy);
+        Assert.Contains("worker-a stands by: it computes with avx2, the run's workers with avx512", notice.Message);
+        Assert.Contains("training.exchange.mode: plain", notice.Message);
+
+        // Later ones are judged by those that are there, however many they are; it is told once.
+        Beat("worker-b", step: 5, fingerprint: "x64 avx512 libtorch=2.10");
+        Beat("worker-c", step: 5, fingerprint: "x64 avx512 libtorch=2.10");
+        Beat("worker-d", fingerprint: "x64 avx2 libtorch=2.10");
+        Beat("worker-a", fingerprint: "x64 avx2 libtorch=2.10");
+        Advance(1);
+        Assert.Equal(EpochAction.Wait, Decide().Action);
+        Assert.Contains("worker-d", Assert.Single(_manager.TakeNotices(), n => n.Kind == RunEvents.WorkerStandsBy).Message);
+        Kill("worker-b");
+        Kill("worker-c");
+        Beat("worker-a", fingerprint: "x64 avx2 libtorch=2.10");
+        Beat("worker-d", fingerprint: "x64 avx2 libtorch=2.10");
+        Advance(4);
+        Beat("worker-a", fingerprint: "x64 avx2 libtorch=2.10");
+        Beat("worker-d", fingerprint: "x64 avx2 libtorch=2.10");
+        Advance(1.2);
+
+        // Nobody is left who holds state: a checkpoint can be continued on any kind of machine.
+        Assert.True(Decide().NeedsOrigin);
+        Assert.Equal(["worker-a", "worker-d"], Form(new EpochOrigin("", 0)).Workers.Select(w => w.WorkerId).Order());
+    }
+
+    [Fact]
+    public void InPlainModeAMixtureOfFingerprintsIsTold()
+    {
+        var job = Job();
+        job.Spec.Training.Exchange = new ExchangeSpec { Mode = "plain" };
+        _manager.SetJob(job);
         Beat("worker-a", fingerprint: "avx2");
         Beat("worker-b", fingerprint: "avx512");
         Advance(0.6);
-        Form(new EpochOrigin("", 0));
+        Assert.Equal(2, Form(new EpochOrigin("", 0)).Workers.Count);
         Assert.Contains(_manager.TakeNotices(), n => n.Kind == RunEvents.FingerprintsDiffer && n.Message.Contains("worker-b with avx512", StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public void BelowTheMinimumTheRunWaitsWithItsStateUntilOneComesBack()
+    {
+        Started("worker-a", "worker-b");
+        _manager.SetJob(Job(minWorkers: 2));
+        Advance(0.6);
+        Beat("worker-a", step: 5);
+        Beat("worker-b", step: 5);
+        Advance(0.6);
+        Form(null);
+        Kill("worker-b");
+        Beat("worker-a", step: 6, failure: Failure("worker-b"));
+        Advance(0.4);
+        Decide();
+        var decision = Decide();
+        Assert.Equal((EpochAction.Wait, true, null), (decision.Action, decision.IsAwaitingWorkers, decision.Recheck));
+        Assert.Contains("1 of 2 workers are there", decision.Reason);
+        Beat("worker-c");
+        var start = Form(null);
+        Assert.Equal((6L, false), (start.StartStep, start.FromOrigin));
+        Assert.Equal(["worker-a", "worker-c"], start.Workers.Select(w => w.WorkerId));
+    }
+
+    [Fact]
+    public void ARunBeginsWithMoreWorkersThanItGoesOnWith()
+    {
+        var job = Job();
+        job.Spec.Training.StartWorkers = 2;
+        _manager.SetJob(job);
+        Beat("worker-a");
+        Advance(1);
+        Assert.Contains("1 of 2 workers are there; the run waits (training.start_workers)", Decide().Reason);
+        Beat("worker-b");
+        Advance(0.6);
+        Form(new EpochOrigin("", 0));
+        Steps("worker-a", "worker-b");
+        Leave("worker-b");
+        Assert.Equal(["worker-a"], Form(null).Workers.Select(w => w.WorkerId));
+    }
+
+    [Fact]
+    public void BelowTheMinimumACancellationStillReachesWhoHoldsState()
+    {
+        Begin(minWorkers: 2);
+        Beat("worker-a", step: 6);
+        Advance(1);
+        Assert.True(Decide().IsAwaitingWorkers);
+        _manager.Cancel();
+        Form(null);
+        Assert.True(Plan("worker-a").Cancel);
+    }
+
+    [Fact]
+    public void WorkersBeyondTheMaximumStandByAndStepIn()
+    {
+        _manager.SetJob(Job(maxWorkers: 2));
+        Beat("worker-a");
+        Beat("worker-b");
+        Beat("worker-c");
+        Advance(0.6);
+        Assert.Equal(["worker-a", "worker-b"], Form(new EpochOrigin("", 0)).Workers.Select(w => w.WorkerId));
+        Steps("worker-a", "worker-b");
+        Leave("worker-a");
+        Assert.Equal(["worker-b", "worker-c"], Form(null).Workers.Select(w => w.WorkerId));
+    }
+
+    [Fact]
+    public void AProcessKilledForMemoryIsNamedByTheOneInItsPlace()
+    {
+        Enter(new HeartbeatRequest { WorkerId = "worker-0-aaaaaa", Address = "http://worker-0-aaaaaa", MemoryKills = 1 });
+        Enter(new HeartbeatRequest { WorkerId = "worker-1-aaaaaa", Address = "http://worker-1-aaaaaa", MemoryKills = 0 });
+        Started("worker-0-aaaaaa", "worker-1-aaaaaa");
+        Kill("worker-1-aaaaaa");
+        Enter(new HeartbeatRequest { WorkerId = "worker-1-bbbbbb", Address = "http://elsewhere", MemoryKills = 1 });
+        var notice = Assert.Single(_manager.TakeNotices(), n => n.Kind == RunEvents.WorkerOutOfMemory);
+        Assert.Contains("worker-1-aaaaaa was killed for memory", notice.Message);
+        Enter(new HeartbeatRequest { WorkerId = "worker-0-cccccc", Address = "http://worker-0-aaaaaa", MemoryKills = 1 });
+        Assert.DoesNotContain(_manager.TakeNotices(), n => n.Kind == RunEvents.WorkerOutOfMemory);
     }
 
     [Fact]
@@ -413,14 +531,18 @@ public sealed class EpochManagerTests
         Assert.Equal(assignment.Version, (await second.WaitAsync(TimeSpan.FromSeconds(10)))!.Version);
     }
 
-    private void Begin(int minWorkers = 1, int microBatches = 8, string[]? expected = null) => _manager.SetJob(new TrainingJob
+    private void Begin(int minWorkers = 1, int microBatches = 8, string[]? expected = null) => _manager.SetJob(Job(minWorkers, microBatches, expected));
+
+    private void Enter(HeartbeatRequest request) => _manager.Enter(request).Dispose();
+
+    private static TrainingJob Job(int minWorkers = 1, int microBatches = 8, string[]? expected = null, int? maxWorkers = null) => new()
     {
         Run = "runs/some-run",
         Attempt = 1,
         Dataset = "datasets/some",
         ExpectedWorkers = expected ?? [],
-        Spec = RunSpecResolverTests.Resolve(s => s.Training = new TrainingSpec { BatchSize = microBatches, MicroBatchSize = 1, MinWorkers = minWorkers }),
-    });
+        Spec = RunSpecResolverTests.Resolve(s => s.Training = new TrainingSpec { BatchSize = microBatches, MicroBatchSize = 1, MinWorkers = minWorkers, MaxWorkers = maxWorkers ?? microBatches }),
+    };
 
     /// <summary>A run that some workers are at, five steps from the start.</summary>
     private void Started(params string[] ids)

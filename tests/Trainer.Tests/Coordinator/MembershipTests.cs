@@ -15,8 +15,8 @@ public sealed class MembershipTests
         await using var harness = await CoordinatorHarness.StartAsync();
         harness.Workers.Limit = 5;
         var workers = ((string[])["worker-a", "worker-b", "worker-c"]).Select(harness.Workers.Start).ToList();
-        await harness.CreateAsync(change: s => s.Training.MinWorkers = 3);
-        await harness.WaitAsync("step 5", r => r.Progress.Step == 5);
+        await harness.CreateAsync();
+        await harness.WaitAsync("step 5 with three", r => r.Progress.Step == 5 && r.Workers.Count == 3);
         var started = DateTime.UtcNow;
         var lost = workers[1];
         await lost.KillAsync();
@@ -36,14 +36,39 @@ public sealed class MembershipTests
     }
 
     [Fact]
+    public async Task WhatHappensToWorkersIsInTheTraceOfTheRun()
+    {
+        var spans = new System.Collections.Concurrent.ConcurrentQueue<System.Diagnostics.Activity>();
+        using var listener = new System.Diagnostics.ActivityListener
+        {
+            ShouldListenTo = source => source.Name == TrainerMetrics.Name,
+            Sample = (ref System.Diagnostics.ActivityCreationOptions<System.Diagnostics.ActivityContext> _) => System.Diagnostics.ActivitySamplingResult.AllDataAndRecorded,
+            ActivityStopped = spans.Enqueue,
+        };
+        System.Diagnostics.ActivitySource.AddActivityListener(listener);
+        await using var harness = await CoordinatorHarness.StartAsync();
+        harness.Workers.Limit = 5;
+        harness.Workers.Start("worker-a");
+        var trace = (await harness.CreateAsync()).TraceId;
+        await harness.WaitAsync("step 5", r => r.Progress.Step == 5);
+        harness.Workers.Start("worker-b");
+        await harness.WaitAsync("an epoch of two", r => r.Workers.Count == 2);
+        harness.Workers.Limit = long.MaxValue;
+        var run = await harness.WaitAsync(State.Succeeded);
+        string[] kinds = [RunEvents.WorkerJoined, RunEvents.EpochStarted];
+        var traced = spans.Where(s => s.TraceId.ToHexString() == trace && s.OperationName == "run training").SelectMany(s => s.Events).Where(e => kinds.Contains(e.Name));
+        Assert.Equal(run.Events.Where(e => kinds.Contains(e.Kind)).Select(e => (e.Kind, e.Message)), traced.Select(e => (e.Name, (string)e.Tags.Single().Value!)));
+    }
+
+    [Fact]
     public async Task ASilentWorkerIsLost()
     {
         await using var harness = await CoordinatorHarness.StartAsync(("Coordinator:WorkerLostSeconds", "0.5"));
         harness.Workers.Limit = 5;
         harness.Workers.Start("worker-a");
         var lost = harness.Workers.Start("worker-b");
-        await harness.CreateAsync(change: s => s.Training.MinWorkers = 2);
-        await harness.WaitAsync("step 5", r => r.Progress.Step == 5);
+        await harness.CreateAsync();
+        await harness.WaitAsync("step 5 with two", r => r.Progress.Step == 5 && r.Workers.Count == 2);
         await lost.KillAsync();
         var run = await harness.WaitAsync("an epoch of one", r => r.Workers.Count == 1);
         Assert.Contains(run.Events, e => e.Kind == RunEvents.WorkerLost && e.Message.Contains("no heartbeat for 0.5 s", StringComparison.Ordinal));

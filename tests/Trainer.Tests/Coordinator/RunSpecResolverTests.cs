@@ -37,7 +37,7 @@ public sealed class RunSpecResolverTests
         var spec = Resolve();
         Assert.Equal(new ModelSpec { Preset = "gpt-tiny", Architecture = "gpt2", Layers = 4, Heads = 6, Width = 192, Context = 128, Dropout = 0, Bias = true, Tied = true, Objective = "causal" }, spec.Model);
         Assert.Equal(new OptimizerSpec { Kind = "adamw", LearningRate = 1e-3, MinLearningRate = 1e-4, WarmupSteps = 100, Beta1 = 0.9, Beta2 = 0.99, Epsilon = 1e-8, WeightDecay = 0.1, ClipNorm = 1, L2 = 0, ClipValue = 0, Schedule = "cosine" }, spec.Optimizer);
-        Assert.Equal(new TrainingSpec { Steps = 1000, BatchSize = 32, MicroBatchSize = 8, ValidationInterval = 250, ValidationSequences = 200, CheckpointInterval = 250, KeepCheckpoints = 2, MaxSeconds = 0, MinWorkers = 1, Precision = "fp32", OnAnomaly = "skip", MaxAnomalies = 5, AnomalyWindow = 500, SpikeDeviation = 10, MaxNormFactor = 1000, SampleTokens = 64, LabelSmoothing = 0, Patience = 0, MinImprovement = 0 }, spec.Training);
+        Assert.Equal(new TrainingSpec { Steps = 1000, BatchSize = 32, MicroBatchSize = 8, ValidationInterval = 250, ValidationSequences = 200, CheckpointInterval = 250, KeepCheckpoints = 2, MaxSeconds = 0, MinWorkers = 1, StartWorkers = 1, MaxWorkers = 4, Rebalance = true, Exchange = new ExchangeSpec { Wire = "fp32" }, Precision = "fp32", OnAnomaly = "skip", MaxAnomalies = 5, AnomalyWindow = 500, SpikeDeviation = 10, MaxNormFactor = 1000, SampleTokens = 64, LabelSmoothing = 0, Patience = 0, MinImprovement = 0 }, spec.Training);
         Assert.Equal(new EvaluationSpec { Split = "validation", BleuSamples = 64, BleuTokens = 32, NgramOrder = 3, Checkpoint = "best" }, spec.Evaluation);
         Assert.Equal(new PublishSpec { ModelId = "some-run", MaxLoss = 0 }, spec.Publish);
         Assert.Equal(1, spec.Seed);
@@ -72,7 +72,7 @@ public sealed class RunSpecResolverTests
                 "feed-forward" => [.. transformer, .. llama, .. recurrent],
                 _ => [.. transformer, .. llama, .. feedForward],
             };
-            Assert.Empty(Unset(spec).Except(["dataset_name", "ngram", "size", "fine_tune", "sample_prompts", "local", .. others, .. OtherOptimizersKeys]));
+            Assert.Empty(Unset(spec).Except(["dataset_name", "ngram", "size", "fine_tune", "sample_prompts", "mode", "local", .. others, .. OtherOptimizersKeys]));
             Assert.Equal(spec, RunSpecResolver.Resolve(spec, "another-run"));
             Assert.Equal(spec.ToByteArray(), RunSpecResolver.Resolve(RunSpec.Parser.ParseJson(JsonFormatter.Default.Format(spec)), "another-run").ToByteArray());
         }
