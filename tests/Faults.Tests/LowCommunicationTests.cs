@@ -40,7 +40,7 @@ public sealed class LowCommunicationTests(ReferenceSetup setup)
         {
             var own = Directory.CreateDirectory(Path.Combine(folder.Path, $"{worker}")).FullName;
             await File.WriteAllTextAsync(Path.Combine(own, "own.txt"), string.Concat(Enumerable.Repeat($"{Secret} {(worker == 0 ? "at dawn" : "by night")}. ", 40)));
-            cluster.Add(null, ("Worker__Dataset", own)).Process.Start();
+            cluster.Add(settings: [("Worker__Dataset", own)]).Process.Start();
         }
 
         var spec = Spec(cluster, 2);
