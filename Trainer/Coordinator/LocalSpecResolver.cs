@@ -73,6 +73,8 @@ internal static class LocalSpecResolver
             $"is {training.MicroBatchSize}, but must divide the {sequences} sequences of a shard (training.batch_size {training.BatchSize} / training.local.shards {local.Shards}); the nearest numbers that do are {SpecCheck.Divisors(sequences, Math.Min(sequences, training.MicroBatchSize))}");
         SpecCheck.That(training.MinWorkers <= local.Shards, "training.min_workers",
             $"is {training.MinWorkers}, but at most training.local.shards {local.Shards} workers can take part");
+        SpecCheck.That(training.StartWorkers <= local.Shards, "training.start_workers",
+            $"is {training.StartWorkers}, but at most training.local.shards {local.Shards} workers can take part");
         SpecCheck.That(training.ValidationInterval % local.Steps == 0 || training.ValidationInterval >= training.Steps, "training.validation_interval",
             $"is {training.ValidationInterval}, but must be a multiple of training.local.steps {local.Steps}: there is no common model within a round; leave it out");
         SpecCheck.That(training.CheckpointInterval % local.Steps == 0 || training.CheckpointInterval >= training.Steps, "training.checkpoint_interval",
