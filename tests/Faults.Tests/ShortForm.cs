@@ -15,8 +15,6 @@ internal static class ShortForm
         try
         {
             var figures = await scenario.RunAsync(new ScenarioContext(setup, new Random(seed), IsLong: false));
-            var reference = await setup.ReferenceAsync();
-            output.WriteLine($"{reference.Run.Spec.Model.Layers} layers, {reference.Steps.Average(s => s.StepSeconds) * 1000:0} ms a step undisturbed on one worker.");
             foreach (var figure in figures)
             {
                 output.WriteLine($"{figure.What}: {figure.Value:0.###} (goal {figure.Goal:0.###})");
