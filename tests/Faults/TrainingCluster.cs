@@ -76,9 +76,14 @@ public sealed class TrainingCluster : IDisposable
 
     /// <summary>Adds a worker, and does not start it.</summary>
     /// <param name="launcher">What stands before its command.</param>
+    /// <param name="settings">Settings of its own.</param>
+    public ClusterWorker Add(IReadOnlyList<string>? launcher = null, params (string Key, string Value)[] settings) => Add(launcher, null, settings);
+
+    /// <summary>Adds a worker that listens elsewhere than on loopback, and does not start it.</summary>
+    /// <param name="launcher">What stands before its command.</param>
     /// <param name="address">Where it listens; null: loopback.</param>
     /// <param name="settings">Settings of its own.</param>
-    public ClusterWorker Add(IReadOnlyList<string>? launcher = null, IPAddress? address = null, params (string Key, string Value)[] settings)
+    public ClusterWorker Add(IReadOnlyList<string>? launcher, IPAddress? address, params (string Key, string Value)[] settings)
     {
         FaultProxy? upstream = null, peers = null;
         if (_proxied)
