@@ -5,12 +5,14 @@ using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
 using Microsoft.Extensions.Configuration;
 using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.DependencyInjection.Extensions;
 using Microsoft.Extensions.Hosting;
 
 namespace LlmPipeline.ServiceDefaults;
 
 /// <summary>
-/// Binds HTTP/1.1 where ASPNETCORE_URLS says and HTTP/2 without TLS on GRPC_PORT: Kestrel cannot serve both on one cleartext port.
+/// Binds HTTP/1.1 where ASPNETCORE_URLS says and HTTP/2 on GRPC_PORT, which is without TLS unless <see cref="TlsOptions"/> name a
+/// certificate: Kestrel cannot serve both on one cleartext port.
 /// </summary>
 internal static class Endpoints
 {
@@ -20,6 +22,8 @@ internal static class Endpoints
 
     public static void AddEndpoints(this IHostApplicationBuilder builder)
     {
+        builder.Services.TryAddSingleton<TlsCertificates>();
+
         // The last factory registered is asked first; it is Kestrel's own, behind a check for ports in use.
         builder.Services.AddSingleton<IConnectionListenerFactory, PortReportingListenerFactory>();
         if (ReadGrpcPort(builder.Configuration) is not { } grpcPort)
@@ -48,7 +52,11 @@ internal static class Endpoints
                 });
             }
 
-            kestrel.Listen(grpcHost, grpcPort, endpoint => endpoint.Protocols = HttpProtocols.Http2);
+            kestrel.Listen(grpcHost, grpcPort, endpoint =>
+            {
+                endpoint.Protocols = HttpProtocols.Http2;
+                endpoint.ApplicationServices.GetRequiredService<TlsCertificates>().Secure(endpoint);
+            });
         });
     }
 

@@ -1,3 +1,4 @@
+using System.Net.Security;
 using Grpc.Net.Client;
 
 namespace LlmPipeline.Trainer.Collectives;
@@ -17,7 +18,9 @@ internal static class PeerChannels
     /// </summary>
     /// <param name="address">URL of the peer.</param>
     /// <param name="lifetime">Calls use a connection for as long; then the name of the address is looked up anew. Null for ever.</param>
-    public static GrpcChannel Create(string address, TimeSpan? lifetime = null) => GrpcChannel.ForAddress(address, new GrpcChannelOptions
+    /// <param name="network">What the network is like; null for the usual.</param>
+    /// <param name="tls">How identities are proved over https; null as the system does.</param>
+    public static GrpcChannel Create(string address, TimeSpan? lifetime = null, ExchangeOptions? network = null, SslClientAuthenticationOptions? tls = null) => GrpcChannel.ForAddress(address, new GrpcChannelOptions
     {
         DisposeHttpClient = true,
         MaxReceiveMessageSize = GradientStream.MaxMessageBytes + ChunkHeader.Size,
@@ -28,7 +31,8 @@ internal static class PeerChannels
             ActivityHeadersPropagator = null,
             PooledConnectionLifetime = lifetime ?? Timeout.InfiniteTimeSpan,
             EnableMultipleHttp2Connections = true,
-            InitialHttp2StreamWindowSize = 8 * 1024 * 1024,
+            InitialHttp2StreamWindowSize = Math.Min((network ?? new ExchangeOptions()).WindowBytes, 16 * 1024 * 1024),
+            SslOptions = tls ?? new SslClientAuthenticationOptions(),
             KeepAlivePingPolicy = HttpKeepAlivePingPolicy.WithActiveRequests,
             KeepAlivePingDelay = PingDelay,
             KeepAlivePingTimeout = PingTimeout,

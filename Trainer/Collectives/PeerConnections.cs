@@ -1,21 +1,26 @@
 using System.Net.Security;
 using System.Net.Sockets;
 using System.Security.Authentication;
+using Grpc.Net.Client;
+using LlmPipeline.ServiceDefaults;
 
 namespace LlmPipeline.Trainer.Collectives;
 
-/// <summary>Opens connections to peers for gradient streams.</summary>
-/// <param name="window">Bytes that a peer may send ahead, see <see cref="ExchangeOptions.WindowBytes"/>.</param>
-/// <param name="tls">How a server's identity is proved and one's own shown, for a host; null without TLS.</param>
-internal sealed class PeerConnections(int window, Func<string, SslClientAuthenticationOptions>? tls)
+/// <summary>Opens connections to peers and to the coordinator, over TLS where it is configured.</summary>
+/// <param name="network">What the network is like.</param>
+/// <param name="tls">This service's certificates; null without.</param>
+internal sealed class PeerConnections(ExchangeOptions network, TlsCertificates? tls)
 {
     private static readonly TimeSpan ConnectTimeout = TimeSpan.FromSeconds(5);
 
-    /// <summary>Connections without TLS, with the usual window.</summary>
-    public static PeerConnections Plaintext { get; } = new(new ExchangeOptions().WindowBytes, null);
+    /// <summary>Connections without TLS, on the usual network.</summary>
+    public static PeerConnections Plaintext { get; } = new(new ExchangeOptions(), null);
 
     /// <summary>Bytes that a peer may send ahead.</summary>
-    public int Window => window;
+    public int Window => network.WindowBytes;
+
+    /// <summary>A channel for calls with protobuf messages, see <see cref="PeerChannels.Create"/>.</summary>
+    public GrpcChannel Channel(string address, TimeSpan? lifetime = null) => PeerChannels.Create(address, lifetime, network, tls?.Client());
 
     /// <summary>Connects to a URL of scheme http or https.</summary>
     /// <exception cref="SocketException">Nobody listens there.</exception>
@@ -33,8 +38,7 @@ internal sealed class PeerConnections(int window, Func<string, SslClientAuthenti
             stream = new NetworkStream(socket, ownsSocket: true);
             if (address.Scheme == Uri.UriSchemeHttps)
             {
-                var options = tls?.Invoke(address.IdnHost)
-                    ?? throw new AuthenticationException($"{address} wants TLS, and Tls:Certificate, Tls:Key and Tls:Authority are not set.");
+                var options = tls?.Client(address.IdnHost) ?? new SslClientAuthenticationOptions { TargetHost = address.IdnHost };
                 options.ApplicationProtocols = [SslApplicationProtocol.Http2];
                 var secured = new SslStream(stream);
                 stream = secured;

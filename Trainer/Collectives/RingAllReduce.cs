@@ -48,6 +48,9 @@ internal sealed class RingAllReduce(IRingTransport transport, int chunkElements 
             transport.Abort();
             throw;
         }
+
+        // What the caller does next must not hold up the thread that reads the connection.
+        await Task.Yield();
     }
 
     private async Task SendAsync(Layout layout, long step, int bucket, SemaphoreSlim arrived, CancellationToken failed)

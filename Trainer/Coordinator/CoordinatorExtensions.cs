@@ -19,6 +19,7 @@ internal static class CoordinatorExtensions
         services.AddLlmPipelineGrpc();
         services.AddOptions<CoordinatorOptions>().BindConfiguration(CoordinatorOptions.Section);
         services.TryAddSingleton(TimeProvider.System);
+        services.TryAddSingleton<TlsCertificates>();
         services.TryAddSingleton(_ => BlobStore.Open(builder.Configuration.GetConnectionString("storage")));
         services.AddSingleton<RunCatalog>();
         services.AddSingleton<StepMetricsCatalog>();
@@ -43,8 +44,10 @@ internal static class CoordinatorExtensions
         void AddClient<T>(string key, string example) where T : class
         {
             var address = builder.Configuration[key] ?? throw new InvalidOperationException($"{key} is not set; use that service's gRPC URL, for example {example}.");
-            services.AddGrpcClient<T>(client => client.Address = new Uri(address)).ConfigurePrimaryHttpMessageHandler(() => new SocketsHttpHandler
+            services.AddGrpcClient<T>(client => client.Address = new Uri(address)).ConfigurePrimaryHttpMessageHandler(provider => new SocketsHttpHandler
             {
+                SslOptions = provider.GetRequiredService<TlsCertificates>().Client(),
+
                 // Watches stay open for long: a silent peer is noticed by its missing answer to a ping.
                 KeepAlivePingDelay = TimeSpan.FromSeconds(5),
                 KeepAlivePingTimeout = TimeSpan.FromSeconds(10),

@@ -14,7 +14,7 @@ namespace LlmPipeline.Trainer.Worker;
 /// <summary>Takes part in one epoch after the other: dataset, replica, ring, loop. Used by the compute thread.</summary>
 internal sealed partial class EpochRunner(
     IBlobStore store, DatasetSource datasets, RingRegistry registry, ReplicaHolder holder, WorkerControl control, IProgressSink progress,
-    TrainerMetrics metrics, torch.Device device, OwnText ownText, ILogger logger) : IDisposable
+    TrainerMetrics metrics, torch.Device device, PeerConnections connections, OwnText ownText, ILogger logger) : IDisposable
 {
     private TrainingDataset? _dataset;
     private Replica? _replica;
@@ -25,7 +25,7 @@ internal sealed partial class EpochRunner(
     /// <exception cref="FatalTrainingException">The run cannot go on at all.</exception>
     public LoopOutcome Run(EpochPlan plan, ILoopControl loopControl, CancellationToken cancellationToken)
     {
-        var ring = plan.Members.Count > 1 ? new GrpcRingTransport(plan.Epoch, plan.Rank, [.. plan.Members.Select(m => m.Address)]) : null;
+        var ring = plan.Members.Count > 1 ? new GrpcRingTransport(plan.Epoch, plan.Rank, [.. plan.Members.Select(m => m.Address)], connections) : null;
         try
         {
             registry.Enter(plan.Epoch, ring);
@@ -211,13 +211,13 @@ internal sealed partial class EpochRunner(
         }
     }
 
-    private static async Task CopyAsync(Replica replica, EpochPlan plan, int sourceRank, long step, CancellationToken stop)
+    private async Task CopyAsync(Replica replica, EpochPlan plan, int sourceRank, long step, CancellationToken stop)
     {
         var source = plan.Members[sourceRank];
         var request = new CopyStateRequest { Epoch = plan.Epoch, Run = plan.Run, Attempt = plan.Attempt, Step = step };
         try
         {
-            await StateCopy.FillAsync(replica, source.Address, request, stop);
+            await StateCopy.FillAsync(replica, connections, source.Address, request, stop);
         }
         catch (Exception exception) when (exception is RpcException or InvalidDataException)
         {

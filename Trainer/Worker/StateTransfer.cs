@@ -57,9 +57,9 @@ internal static class StateCopy
     /// <summary>Copies parameters and optimizer state of a step. On failure they are unusable.</summary>
     /// <exception cref="RpcException">The peer is lost, or does not hold that state any more.</exception>
     /// <exception cref="InvalidDataException">It sent something else than a state of this model.</exception>
-    public static async Task FillAsync(Replica replica, string address, CopyStateRequest request, CancellationToken cancellationToken)
+    public static async Task FillAsync(Replica replica, PeerConnections connections, string address, CopyStateRequest request, CancellationToken cancellationToken)
     {
-        using var channel = PeerChannels.Create(address);
+        using var channel = connections.Channel(address);
         using var call = new PeerService.PeerServiceClient(channel).CopyState(request, cancellationToken: cancellationToken);
         long offset = 0;
         await foreach (var message in call.ResponseStream.ReadAllAsync(cancellationToken))

@@ -1,3 +1,4 @@
+using LlmPipeline.ServiceDefaults;
 using LlmPipeline.Storage;
 using LlmPipeline.Trainer.Collectives;
 using LlmPipeline.Workers.V1;
@@ -22,12 +23,15 @@ internal static class WorkerExtensions
         builder.Services.TryAddSingleton<TrainerMetrics>();
         builder.Services.AddSingleton<RingRegistry>();
         builder.Services.AddSingleton<ReplicaHolder>();
-        builder.Services.AddSingleton(services => new CoordinatorService.CoordinatorServiceClient(PeerChannels.Create(
+        var network = builder.Configuration.GetSection(ExchangeOptions.Section).Get<ExchangeOptions>() ?? new ExchangeOptions();
+        builder.Services.TryAddSingleton<TlsCertificates>();
+        builder.Services.AddSingleton(services => new PeerConnections(network, services.GetRequiredService<TlsCertificates>()));
+        builder.Services.AddSingleton(services => new CoordinatorService.CoordinatorServiceClient(services.GetRequiredService<PeerConnections>().Channel(
             services.GetRequiredService<IConfiguration>()["Trainer:Endpoint"]
             ?? throw new InvalidOperationException("Trainer:Endpoint is not set; use the coordinator's gRPC URL, for example http://localhost:5302."), CoordinatorLookup)));
         builder.Services.AddHostedService<WorkerService>();
 
-        builder.Services.Configure<KestrelServerOptions>(Tune);
+        builder.Services.Configure<KestrelServerOptions>(kestrel => Tune(kestrel, network));
         return builder;
     }
 
@@ -40,7 +44,7 @@ internal static class WorkerExtensions
     }
 
     /// <summary>Sets the server up for gradient streams.</summary>
-    internal static void Tune(KestrelServerOptions options)
+    internal static void Tune(KestrelServerOptions options, ExchangeOptions network)
     {
         // They stay open for hours: a silent peer is noticed by its missing answer to a ping.
         options.Limits.Http2.KeepAlivePingDelay = PeerChannels.PingDelay;
@@ -50,5 +54,7 @@ internal static class WorkerExtensions
         // A chunk goes out as one frame, at one go.
         options.Limits.Http2.MaxFrameSize = PullStream.MaxFrameBytes;
         options.Limits.MaxResponseBufferSize = 2 * PullStream.MaxFrameBytes;
+        options.Limits.Http2.InitialStreamWindowSize = network.WindowBytes;
+        options.Limits.Http2.InitialConnectionWindowSize = network.WindowBytes;
     }
 }

@@ -1,5 +1,6 @@
 using LlmPipeline.Models;
 using LlmPipeline.Runs.V1;
+using LlmPipeline.ServiceDefaults;
 using LlmPipeline.Storage;
 using LlmPipeline.Trainer.Collectives;
 using LlmPipeline.Workers.V1;
@@ -13,7 +14,7 @@ namespace LlmPipeline.Trainer.Worker;
 /// </summary>
 internal sealed partial class WorkerService(
     IConfiguration configuration, IOptions<WorkerOptions> options, CoordinatorService.CoordinatorServiceClient coordinator, IBlobStore store, DatasetSource datasets,
-    RingRegistry registry, ReplicaHolder holder, TrainerMetrics metrics, IHostApplicationLifetime lifetime, ILogger<WorkerService> logger) : BackgroundService
+    RingRegistry registry, ReplicaHolder holder, TrainerMetrics metrics, PeerConnections connections, IHostApplicationLifetime lifetime, ILogger<WorkerService> logger) : BackgroundService
 {
     /// <summary>How long state is kept for a coordinator that has nothing to do for this worker.</summary>
     private static readonly TimeSpan KeepState = TimeSpan.FromSeconds(30);
@@ -80,12 +81,12 @@ internal sealed partial class WorkerService(
     {
         TorchRuntime.Initialize(configuration.GetSection(TorchRuntimeOptions.Section).Get<TorchRuntimeOptions>());
         var device = TorchRuntime.ResolveDevice(options.Value.Device);
-        var address = options.Value.Address ?? $"http://localhost:{configuration["GRPC_PORT"]
+        var address = options.Value.Address ?? $"{(TlsCertificates.IsConfigured(configuration) ? "https" : "http")}://localhost:{configuration["GRPC_PORT"]
             ?? throw new InvalidOperationException("A worker needs GRPC_PORT, or Worker:Address: the URL that its peers dial.")}";
         identity.SetResult(new WorkerIdentity(workerId, address, device.ToString(), TorchRuntime.Fingerprint, ControlGroup.MemoryKills()));
         LogReady(workerId, address, device.ToString(), TorchRuntime.Fingerprint);
 
-        using var runner = new EpochRunner(store, datasets, registry, holder, _control, reporter, metrics, device, new OwnText(options.Value.Dataset), logger);
+        using var runner = new EpochRunner(store, datasets, registry, holder, _control, reporter, metrics, device, connections, new OwnText(options.Value.Dataset), logger);
         long epoch = 0;
         while (WaitForPlan(epoch, runner, stoppingToken) is { } plan)
         {

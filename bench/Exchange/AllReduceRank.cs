@@ -103,7 +103,7 @@ internal static class AllReduceRank
         builder.Services.AddSingleton(registry);
         builder.WebHost.ConfigureKestrel(options =>
         {
-            WorkerExtensions.Tune(options);
+            WorkerExtensions.Tune(options, new ExchangeOptions());
             options.Listen(IPAddress.Loopback, port, listen => listen.Protocols = HttpProtocols.Http2);
         });
         var app = builder.Build();

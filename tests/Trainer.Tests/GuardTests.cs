@@ -7,6 +7,40 @@ namespace LlmPipeline.Trainer.Tests;
 
 public sealed class GuardTests
 {
+    [Theory]
+    [InlineData("exact")]
+    [InlineData("plain")]
+    public async Task AGradientOfOneWorkerThatIsNotFiniteIsSkippedAndItsWorkerNamed(string mode)
+    {
+        const int Bad = 7;
+        var spec = TinyRun.Spec(s => s.Training.Exchange = new ExchangeSpec { Mode = mode });
+        var harness = new LoopHarness(spec, 3);
+        var (sound, broken) = (0f, false);
+        harness.Wrap = (rank, data) => rank != 1 ? data : new FaultyData(data)
+        {
+            Reading = (step, _) =>
+            {
+                var values = harness.Replicas[1].Model.Parameters.Values;
+                if (step == Bad && !broken)
+                {
+                    (sound, values[3], broken) = (values[3], float.NaN, true);
+                }
+                else if (step != Bad && broken)
+                {
+                    (values[3], broken) = (sound, false);
+                }
+            },
+        };
+        using (harness)
+        {
+            Assert.All(await harness.RunAsync(), outcome => Assert.Equal(LoopOutcome.Finished, outcome));
+            var skipped = Assert.Single(harness.Sink.Events, e => e.Kind == RunEventKinds.StepSkipped);
+            Assert.Contains("of rank 1 of 3", skipped.Message);
+            Assert.Equal("LOSS_NOT_FINITE", harness.Sink.Steps[Bad].Anomaly);
+            Assert.All(harness.Sink.Steps.Values.Where(s => s.Step != Bad), s => Assert.True(double.IsFinite(s.TrainLoss)));
+        }
+    }
+
     private const long Bad = 38;
 
     [Theory]

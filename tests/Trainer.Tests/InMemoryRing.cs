@@ -29,6 +29,12 @@ internal sealed class InMemoryRing : IRingTransport
     /// <summary>Sees the bytes of every chunk that is sent.</summary>
     public Action<byte[]>? Sent { get; set; }
 
+    /// <summary>Sends this chunk twice, counted from 1; 0 never.</summary>
+    public long RepeatChunk { get; set; }
+
+    /// <summary>Lets chunks be late by chance; null for none.</summary>
+    public Random? Late { get; set; }
+
     public static InMemoryRing[] Create(int size, long epoch = 1)
     {
         var links = Enumerable.Range(0, size).Select(_ => Channel.CreateBounded<(ChunkHeader, byte[])>(4)).ToArray();
@@ -46,7 +52,16 @@ internal sealed class InMemoryRing : IRingTransport
         var bytes = new byte[data.MaxBytes(header)];
         var length = data.Write(header, bytes);
         Sent?.Invoke(bytes[..length]);
+        for (var i = Late?.Next(-20, 6) ?? 0; i > 0; i--)
+        {
+            await Task.Yield();
+        }
+
         await Guard(_out.Writer.WriteAsync((header, bytes[..length]), _broken.Token));
+        if (_sent == RepeatChunk)
+        {
+            await Guard(_out.Writer.WriteAsync((header, bytes[..length]), _broken.Token));
+        }
     }
 
     public async Task ReceiveAsync(ChunkHeader expected, IChunkData data)
@@ -61,7 +76,11 @@ internal sealed class InMemoryRing : IRingTransport
             throw new RingBrokenException("broken", -1, exception);
         }
 
-        Assert.Equal(expected, chunk.Header);
+        if (chunk.Header != expected)
+        {
+            throw new RingBrokenException($"{chunk.Header} instead of {expected}");
+        }
+
         data.Accept(chunk.Header, chunk.Bytes);
     }
 

@@ -87,5 +87,5 @@ public sealed class PeerStateTests : IAsyncLifetime
     }
 
     private Task FillAsync(long epoch, long step) => StateCopy.FillAsync(
-        _target, $"http://localhost:{_port}", new CopyStateRequest { Epoch = epoch, Run = "runs/tiny", Attempt = 1, Step = step }, CancellationToken.None).WaitAsync(TinyRun.Timeout);
+        _target, PeerConnections.Plaintext, $"http://localhost:{_port}", new CopyStateRequest { Epoch = epoch, Run = "runs/tiny", Attempt = 1, Step = step }, CancellationToken.None).WaitAsync(TinyRun.Timeout);
 }

@@ -1,5 +1,6 @@
 using System.Net;
 using System.Net.Sockets;
+using LlmPipeline.ServiceDefaults;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
@@ -27,7 +28,12 @@ internal static class TestHost
     {
         var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
         builder.Configuration.AddInMemoryCollection(settings.Select(s => KeyValuePair.Create(s.Key, (string?)s.Value)));
-        builder.WebHost.UseKestrelCore().ConfigureKestrel(kestrel => kestrel.Listen(endpoint, o => o.Protocols = HttpProtocols.Http2));
+        builder.WebHost.UseKestrelCore().UseKestrelHttpsConfiguration().ConfigureKestrel(kestrel => kestrel.Listen(endpoint, o =>
+        {
+            o.Protocols = HttpProtocols.Http2;
+            o.ApplicationServices.GetRequiredService<TlsCertificates>().Secure(o);
+        }));
+        builder.Services.AddSingleton<TlsCertificates>();
         builder.Services.AddRouting();
         builder.Services.AddGrpc();
         builder.Services.AddMetrics();

@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using LlmPipeline.Runs.V1;
 using LlmPipeline.Trainer.Collectives;
 using LlmPipeline.Trainer.Worker;
 
@@ -46,6 +47,49 @@ public sealed class TrainingLoopTests
             Assert.Equal(one.Sink.Curve, many.Sink.Curve);
             Assert.All(many.Replicas, replica => Assert.True(SameState(one.Replicas[0], replica)));
         }
+    }
+
+    [Fact]
+    public async Task A16BitWireKeepsExactRunsTheSameOnAnyNumberOfWorkers()
+    {
+        var spec = TinyRun.Spec(s => s.Training.Exchange = new ExchangeSpec { Wire = "bf16" });
+        using var one = new LoopHarness(spec, 1);
+        await one.RunAsync();
+        for (var size = 2; size <= 4; size++)
+        {
+            using var many = new LoopHarness(spec, size);
+            Assert.All(await many.RunAsync(), outcome => Assert.Equal(LoopOutcome.Finished, outcome));
+            Assert.Equal(one.Sink.Curve, many.Sink.Curve);
+        }
+    }
+
+    [Theory]
+    [InlineData("fp32", 1e-4)]
+    [InlineData("bf16", 2e-2)]
+    public async Task PlainRunsFollowTheExactOneAndAllWorkersHoldTheSameWeights(string wire, double tolerance)
+    {
+        using var exact = new LoopHarness(TinyRun.Spec(), 1);
+        await exact.RunAsync();
+        for (var size = 1; size <= 3; size++)
+        {
+            using var plain = new LoopHarness(TinyRun.Spec(s => s.Training.Exchange = new ExchangeSpec { Mode = "plain", Wire = wire }), size);
+            Assert.All(await plain.RunAsync(), outcome => Assert.Equal(LoopOutcome.Finished, outcome));
+            Assert.All(plain.Replicas, replica => Assert.True(SameState(plain.Replicas[0], replica)));
+            Assert.All(exact.Sink.Curve.Zip(plain.Sink.Curve), pair => Assert.Equal(pair.First.Loss, pair.Second.Loss, tolerance));
+        }
+    }
+
+    [Fact]
+    public async Task WhatIsHiddenOfTheExchangeIsReportedAndNoPhaseCountsItTwice()
+    {
+        using var harness = new LoopHarness(TinyRun.Spec(), 2);
+        await harness.RunAsync();
+        Assert.All(harness.Sink.Steps.Values, step =>
+        {
+            Assert.True(step.HasHiddenExchangeSeconds && step.HiddenExchangeSeconds >= 0 && step.HiddenExchangeSeconds <= step.StepSeconds);
+            var phases = step.Phases;
+            Assert.Equal(step.StepSeconds, phases.Data + phases.ForwardBackward + phases.Exchange + phases.Optimizer + phases.Validation + phases.Checkpoint + phases.Other, 1e-5);
+        });
     }
 
     // With two workers, one of which has nothing to compute, the gradient goes through integers and around the ring.

@@ -15,6 +15,7 @@ public sealed class WorkerServiceTests : IAsyncLifetime
     private readonly int _coordinatorPort = TestHost.FreePort();
     private readonly List<WebApplication> _workers = [];
     private WebApplication? _coordinator;
+    private (string, string)[] _tls = [];
 
     public ValueTask InitializeAsync() => ValueTask.CompletedTask;
 
@@ -53,6 +54,20 @@ public sealed class WorkerServiceTests : IAsyncLifetime
         await coordinator.Finished.WaitAsync(TinyRun.Timeout);
         Assert.Equal(reference.Sink.Curve[7..], coordinator.Curve);
         Assert.Equal(final, Hashes(await store.TryReadManifestAsync("runs/tiny/checkpoints/00000012")));
+    }
+
+    [Fact]
+    public async Task OverMutualTlsTheLossesAreTheSame()
+    {
+        var spec = TinyRun.Spec();
+        using var reference = new LoopHarness(spec, 1);
+        await reference.RunAsync();
+        using var authority = new TestAuthority();
+        _tls = authority.Settings("worker");
+        var coordinator = await StartCoordinatorAsync(new FakeCoordinator(spec, 3));
+        await StartWorkersAsync(3);
+        await coordinator.Finished.WaitAsync(TinyRun.Timeout);
+        Assert.Equal(reference.Sink.Curve, coordinator.Curve);
     }
 
     [Fact]
@@ -199,7 +214,7 @@ public sealed class WorkerServiceTests : IAsyncLifetime
 
     private async Task<FakeCoordinator> StartCoordinatorAsync(FakeCoordinator coordinator, System.Net.IPAddress? address = null)
     {
-        _coordinator = await TestHost.StartAsync(new System.Net.IPEndPoint(address ?? System.Net.IPAddress.Loopback, _coordinatorPort), b => b.Services.AddSingleton(coordinator), a => a.MapGrpcService<FakeCoordinator>());
+        _coordinator = await TestHost.StartAsync(new System.Net.IPEndPoint(address ?? System.Net.IPAddress.Loopback, _coordinatorPort), b => b.Services.AddSingleton(coordinator), a => a.MapGrpcService<FakeCoordinator>(), _tls);
         return coordinator;
     }
 
@@ -226,11 +241,12 @@ public sealed class WorkerServiceTests : IAsyncLifetime
                     b.AddWorker();
                 },
                 a => a.MapWorker(),
-                ("ConnectionStrings:storage", $"folder={_folder.Path}"),
-                ("Trainer:Endpoint", $"http://localhost:{_coordinatorPort}"),
+                [.. _tls,
+                ("Trainer:Endpoint", $"{(_tls.Length > 0 ? "https" : "http")}://localhost:{_coordinatorPort}"),
                 ("Worker:Device", "cpu"),
                 ("OTEL_SERVICE_NAME", $"worker-{_workers.Count}"),
-                ("GRPC_PORT", $"{port}")));
+                ("ConnectionStrings:storage", $"folder={_folder.Path}"),
+                ("GRPC_PORT", $"{port}")]));
         }
     }
 }
