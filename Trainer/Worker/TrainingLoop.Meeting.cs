@@ -32,7 +32,7 @@ internal sealed partial class TrainingLoop
         }
 
         var onDevices = Enumerable.Range(0, _place.Size).All(rank => _entry.Count(SlotOf(rank) + 5) > 0);
-        _format = _settings.Local is not null ? ExchangeFormat.Exact : new ExchangeFormat(_settings.SumMode ?? (onDevices ? SumMode.Plain : SumMode.Exact), _settings.Wire);
+        _format = _settings.Local is not null ? ExchangeFormat.Exact : new ExchangeFormat(_settings.SumMode ?? (onDevices && _settings.Local is null ? SumMode.Plain : SumMode.Exact), _settings.Wire);
 
         // Some may have learnt that a micro-batch or a loss scale was too large, when the others had not yet.
         UseMicroBatch(Enumerable.Range(0, _place.Size).Min(rank => (int)_entry.Single(SlotOf(rank) + 3)));
