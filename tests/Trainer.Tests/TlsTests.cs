@@ -3,7 +3,6 @@ using System.Net.Sockets;
 using System.Security.Cryptography.X509Certificates;
 using LlmPipeline.ServiceDefaults;
 using LlmPipeline.Trainer.Collectives;
-using LlmPipeline.Trainer.Worker;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.Extensions.Configuration;
 using Microsoft.Extensions.DependencyInjection;
