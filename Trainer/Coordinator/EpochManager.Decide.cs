@@ -111,7 +111,7 @@ internal sealed partial class EpochManager
 
         var reason = epoch.Lost.Count > 0 ? $"{string.Join(", ", epoch.Lost)} {(epoch.Lost.Count == 1 ? "is" : "are")} lost"
             : leaving.Count > 0 ? $"{string.Join(", ", leaving.Select(w => w.Id))} left"
-            : $"the epoch before broke ({failed[0].Failure!.Message})";
+            : $"the epoch before broke ({CauseOf(failed)})";
         return Form(job, reason);
     }
 
@@ -176,6 +176,10 @@ internal sealed partial class EpochManager
 
     private EpochDecision Form(TrainingJob job, string reason) =>
         new(EpochAction.Form, reason) { NeedsOrigin = ChooseMembers(job).All(w => w.StepOf(job) < 0) };
+
+    /// <summary>What broke an epoch: whoever saw it names a suspect, the others were only told.</summary>
+    private static string CauseOf(List<EpochWorker> failed) =>
+        (failed.FirstOrDefault(w => w.Failure!.SuspectWorkerId.Length > 0) ?? failed[0]).Failure!.Message.TrimEnd('.');
 
     private static EpochDecision Wait(string reason, TimeSpan? recheck) => new(EpochAction.Wait, reason) { Recheck = recheck };
 

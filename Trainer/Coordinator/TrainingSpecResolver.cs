@@ -69,7 +69,8 @@ internal static class TrainingSpecResolver
         ResolveExchange(training);
         LocalSpecResolver.Resolve(training);
         ResolveGuards(training);
-        training.SampleTokens = training.HasSampleTokens ? training.SampleTokens : 64;
+        // What a model writes may repeat data that no worker shows.
+        training.SampleTokens = training.HasSampleTokens ? training.SampleTokens : training.Local is { OwnData: true } ? 0 : 64;
         SpecCheck.InRange(training.SampleTokens, 0, 4096, "training.sample_tokens", "0 writes no samples");
         SpecCheck.That(training.SamplePrompts.Count <= MaxSamplePrompts, "training.sample_prompts", $"has {training.SamplePrompts.Count} texts, but may have {MaxSamplePrompts}");
         return training;

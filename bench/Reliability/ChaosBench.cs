@@ -178,7 +178,7 @@ internal static class ChaosBench
             }
             else
             {
-                text.AppendLine($"| {role} | none lived for a minute | | | |");
+                text.AppendLine(CultureInfo.InvariantCulture, $"| {role} | none lived for a minute | | | |");
             }
         }
 

@@ -99,7 +99,7 @@ internal static class ReliabilityBench
 
             if (kept.All(k => k.Figures.Count == 0))
             {
-                text.AppendLine($"{heading} none | | | | no |");
+                text.AppendLine(CultureInfo.InvariantCulture, $"{heading} none | | | | no |");
             }
 
             foreach (var (index, once) in kept.Index().Where(k => k.Item.Problem is not null))

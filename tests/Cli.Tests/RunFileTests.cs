@@ -41,7 +41,7 @@ public sealed class RunFileTests
     [Theory]
     [InlineData("modle: {}", "run.yaml:1:1: unknown key 'modle' at the top level; did you mean 'model'?")]
     [InlineData("training:\n  stpes: 5", "run.yaml:2:3: unknown key 'stpes' in 'training'; did you mean 'steps'?")]
-    [InlineData("steps: 5", "run.yaml:1:1: unknown key 'steps' at the top level; did you mean 'training.steps'?")]
+    [InlineData("steps: 5", "run.yaml:1:1: unknown key 'steps' at the top level; did you mean 'training.steps' or 'training.local.steps'?")]
     [InlineData("model:\n  learning_rate: 1", "run.yaml:2:3: unknown key 'learning_rate' in 'model'; did you mean 'optimizer.learning_rate'?")]
     [InlineData("zzz: 5", "run.yaml:1:1: unknown key 'zzz' at the top level; keys here are dataset, dataset_name, model, optimizer, training, evaluation, publish, seed")]
     [InlineData("training:\n  steps: many", "run.yaml:2:10: 'training.steps' expects a whole number, found 'many'")]
@@ -88,7 +88,7 @@ public sealed class RunFileTests
 
     [Theory]
     [InlineData("training.stpes=5", "--set training.stpes=5: unknown key 'stpes' in 'training'; did you mean 'steps'?")]
-    [InlineData("steps=5", "--set steps=5: unknown key 'steps' at the top level; did you mean 'training.steps'?")]
+    [InlineData("steps=5", "--set steps=5: unknown key 'steps' at the top level; did you mean 'training.steps' or 'training.local.steps'?")]
     [InlineData("training.steps=x", "--set training.steps=x: 'training.steps' expects a whole number, found 'x'")]
     [InlineData("training=5", "--set training=5: 'training' has keys of its own: steps,")]
     [InlineData("seed.x=5", "--set seed.x=5: 'seed' expects a whole number and has no keys")]

@@ -153,11 +153,22 @@ public sealed partial class ServiceProcess(string name, string project, IReadOnl
     }
 
     /// <summary>A port that nobody listens on just now.</summary>
+    // Below the ports that the system gives to outgoing connections, one of which could take it before the service is started.
     private static int FreePort()
     {
-        using var listener = new TcpListener(IPAddress.Loopback, 0);
-        listener.Start();
-        return ((IPEndPoint)listener.LocalEndpoint).Port;
+        while (true)
+        {
+            using var listener = new TcpListener(IPAddress.Loopback, Random.Shared.Next(10_000, 32_000));
+            try
+            {
+                listener.Start();
+                return ((IPEndPoint)listener.LocalEndpoint).Port;
+            }
+            catch (SocketException)
+            {
+                // Somebody has it.
+            }
+        }
     }
 
     /// <summary>The service as it was built with the program that runs here.</summary>
