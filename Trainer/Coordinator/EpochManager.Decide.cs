@@ -177,9 +177,12 @@ internal sealed partial class EpochManager
     private EpochDecision Form(TrainingJob job, string reason) =>
         new(EpochAction.Form, reason) { NeedsOrigin = ChooseMembers(job).All(w => w.StepOf(job) < 0) };
 
-    /// <summary>What broke an epoch: whoever saw it names a suspect, the others were only told.</summary>
-    private static string CauseOf(List<EpochWorker> failed) =>
-        (failed.FirstOrDefault(w => w.Failure!.SuspectWorkerId.Length > 0) ?? failed[0]).Failure!.Message.TrimEnd('.');
+    /// <summary>What broke an epoch, as those tell it who saw a peer fail; the others were only told that it broke.</summary>
+    private static string CauseOf(List<EpochWorker> failed)
+    {
+        var witnesses = failed.Where(w => w.Failure!.SuspectWorkerId.Length > 0).ToList();
+        return string.Join("; ", (witnesses.Count > 0 ? witnesses : failed[..1]).Take(4).Select(w => $"{w.Id}: {w.Failure!.Message.TrimEnd('.')}"));
+    }
 
     private static EpochDecision Wait(string reason, TimeSpan? recheck) => new(EpochAction.Wait, reason) { Recheck = recheck };
 
