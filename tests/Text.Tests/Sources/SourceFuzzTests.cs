@@ -92,7 +92,9 @@ public sealed class SourceFuzzTests : IDisposable
     public async Task MemoryStaysBoundedWhateverTheInput(string name, string begin, string repeated, string end, int skipped)
     {
         var path = Path.Combine(_folder.Path, name);
-        const int Megabytes = 300;
+
+        // What is read at a time and the runtime take up to 330; the text as a string would be 600 more.
+        const int Megabytes = 300, MostMegabytes = 400;
         await using (var file = File.Create(path))
         await using (var content = name.EndsWith(".gz", StringComparison.Ordinal) ? new System.IO.Compression.GZipStream(file, System.IO.Compression.CompressionLevel.SmallestSize)
             : name.EndsWith(".zst", StringComparison.Ordinal) ? new ZstdSharp.CompressionStream(file) : (Stream)file)
@@ -110,7 +112,7 @@ public sealed class SourceFuzzTests : IDisposable
         var result = await ReaderProcess.ReadAsync(path);
         TestContext.Current.TestOutputHelper?.WriteLine($"{name}: peak {result.PeakBytes >> 20} MB");
         Assert.Equal(skipped, result.Skipped);
-        Assert.InRange(result.PeakBytes, 1, Megabytes << 20);
+        Assert.InRange(result.PeakBytes, 1, MostMegabytes << 20);
         Assert.InRange(result.Longest, 0, TextCut.MaxBytes);
         if (skipped == 0)
         {
