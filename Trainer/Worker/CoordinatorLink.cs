@@ -80,7 +80,7 @@ internal sealed partial class CoordinatorLink(
             Address = identity.Address,
             Device = identity.Device,
             Fingerprint = identity.Fingerprint,
-            Memory = ControlGroupMemory.Read(),
+            Memory = ControlGroup.Memory(),
         };
         if (identity.MemoryKills is { } kills)
         {
