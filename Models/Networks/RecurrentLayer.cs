@@ -49,7 +49,7 @@ internal sealed record RecurrentLayer(RecurrentCell Cell, Tensor InputWeight, Te
         using var noGrad = no_grad();
         var (batch, gates) = (pass.Batch, Cell.Gates * _width);
         var time = (int)x_NC.shape[0] / batch;
-        var input_NG = Product(x_NC, Cell.KeepsHiddenApart || HiddenBias is null ? InputBias : InputBias! + HiddenBias).to(float32);
+        var input_NG = Product(x_NC, Cell.KeepsHiddenApart || HiddenBias is null ? InputBias : InputBias!.Plus(HiddenBias)).to(float32);
         // A copy: of a single row, expand and contiguous would be the bias itself, which is added to below.
         var hidden_NG = !Cell.KeepsHiddenApart ? input_NG
             : HiddenBias is null ? zeros_like(input_NG) : empty_like(input_NG).copy_(HiddenBias);

@@ -1,3 +1,4 @@
+using LlmPipeline.Models.Networks;
 using TorchSharp;
 
 namespace LlmPipeline.Models.Tests;
@@ -8,7 +9,7 @@ public sealed class TorchRuntimeTests
     public void TorchComputesAfterInitialize()
     {
         TorchRuntime.Initialize();
-        using var four = torch.tensor(2f) + torch.tensor(2f);
+        using var four = torch.tensor(2f).Plus(torch.tensor(2f));
         Assert.Equal(4f, four.item<float>());
         Assert.Equal(1, torch.get_num_threads());
     }
