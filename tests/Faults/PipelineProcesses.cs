@@ -28,7 +28,7 @@ public sealed class PipelineProcesses : IDisposable
         Preprocessor = Service("preprocessor", "Preprocessor", []);
         Evaluator = Service("evaluator", "Evaluator", []);
         Coordinator = Service("trainer", "Trainer", CoordinatorSettings);
-        Gateway = Service("gateway", "Gateway", [("Trainer__Endpoint", Coordinator.Address)]);
+        Gateway = Service("gateway", "Gateway", [("Trainer__Endpoint", Coordinator.Address), .. EndpointsOfStages]);
         _channel = GrpcChannel.ForAddress(Coordinator.Address, new GrpcChannelOptions
         {
             InitialReconnectBackoff = TimeSpan.FromMilliseconds(100),
@@ -249,7 +249,10 @@ public sealed class PipelineProcesses : IDisposable
     }
 
     private (string Key, string Value)[] CoordinatorSettings =>
-        [("Trainer__Role", "coordinator"), ("Preprocessor__Endpoint", Preprocessor.Address), ("Evaluator__Endpoint", Evaluator.Address)];
+        [("Trainer__Role", "coordinator"), .. EndpointsOfStages];
+
+    private (string Key, string Value)[] EndpointsOfStages =>
+        [("Preprocessor__Endpoint", Preprocessor.Address), ("Evaluator__Endpoint", Evaluator.Address)];
 
     private IEnumerable<ServiceProcess> All() => [Preprocessor, Coordinator, Evaluator, Gateway, .. _coordinators, .. _workers];
 

@@ -12,5 +12,6 @@ public static class AllScenarios
         Slowness.Straggler, Slowness.SlowLink,
         Partitions.FromCoordinator, Partitions.OneWay, Partitions.WrongChunk,
         Cancellation.InEachPhase,
+        Startup.AnyOrder,
     }.OrderBy(s => s.Number)];
 }
