@@ -35,8 +35,7 @@ internal static class CommandLine
             GenerateCommand.Create(globals),
             EvaluateCommand.Create(globals),
         };
-        root.Add(globals.Endpoint);
-        root.Add(globals.Json);
+        globals.AddTo(root);
         CommandWithExamples.ShowIn(root);
 
         var result = root.Parse(args);

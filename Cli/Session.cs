@@ -1,3 +1,4 @@
+using System.Security.Authentication;
 using Google.Protobuf;
 using Grpc.Core;
 using Grpc.Net.Client;
@@ -16,7 +17,7 @@ internal sealed class Session : IDisposable
 
     private readonly GrpcChannel _channel;
 
-    public Session(CliEnvironment environment, string endpoint, bool json)
+    public Session(CliEnvironment environment, string endpoint, TlsFiles tls, bool json)
     {
         if (!Uri.TryCreate(endpoint, UriKind.Absolute, out var uri) || uri.Scheme is not ("http" or "https"))
         {
@@ -30,6 +31,7 @@ internal sealed class Session : IDisposable
             DisposeHttpClient = true,
             HttpHandler = new SocketsHttpHandler
             {
+                SslOptions = tls.Read(),
                 ConnectTimeout = TimeSpan.FromSeconds(5),
                 KeepAlivePingDelay = TimeSpan.FromSeconds(15),
                 KeepAlivePingTimeout = TimeSpan.FromSeconds(10),
@@ -58,6 +60,20 @@ internal sealed class Session : IDisposable
 
     /// <summary>Whether a call failed for want of a server, rather than by a server's answer.</summary>
     public static bool IsUnreachable(RpcException exception) => exception.StatusCode == StatusCode.Unavailable && exception.Status.DebugException is not null;
+
+    /// <summary>Why a call failed while TLS was agreed on; null where it failed otherwise.</summary>
+    public static string? TlsProblem(RpcException exception)
+    {
+        for (var cause = exception.Status.DebugException; cause is not null; cause = cause.InnerException)
+        {
+            if (cause is AuthenticationException)
+            {
+                return cause.Message;
+            }
+        }
+
+        return null;
+    }
 
     /// <summary>Turns an id into a name; a name stays as it is.</summary>
     public static string NameOf(string collection, string idOrName) => idOrName.Contains('/', StringComparison.Ordinal) ? idOrName : $"{collection}/{idOrName}";

@@ -8,21 +8,12 @@ namespace LlmPipeline.Gateway.Forwarding;
 /// <summary>Forwards the gRPC services of the other parts to their owners, message by message and without code per call.</summary>
 internal static class ForwardingExtensions
 {
-    private static readonly TimeSpan ConnectTimeout = TimeSpan.FromSeconds(5);
-    private static readonly TimeSpan PingInterval = TimeSpan.FromSeconds(15);
-
-    public static void AddForwarding(this IServiceCollection services, IConfiguration configuration) =>
-        services.AddReverseProxy()
-            .LoadFromMemory(Routes(), Clusters(configuration))
-            .ConfigureHttpClient((_, handler) =>
-            {
-                handler.ConnectTimeout = ConnectTimeout;
-
-                // Streams have no time limit, so a peer that died without a word is found by pings.
-                handler.KeepAlivePingDelay = PingInterval;
-                handler.KeepAlivePingTimeout = PingInterval;
-                handler.KeepAlivePingPolicy = HttpKeepAlivePingPolicy.WithActiveRequests;
-            });
+    public static void AddForwarding(this IServiceCollection services, IConfiguration configuration)
+    {
+        services.AddSingleton<BackendConnections>();
+        services.AddSingleton<IForwarderHttpClientFactory, BackendHttpClientFactory>();
+        services.AddReverseProxy().LoadFromMemory(Routes(), Clusters(configuration));
+    }
 
     public static void MapForwarding(this IEndpointRouteBuilder endpoints) =>
         endpoints.MapReverseProxy(proxy => proxy.Use(AnswerFailuresAsGrpc));
@@ -80,5 +71,14 @@ internal static class ForwardingExtensions
         response.Headers["grpc-status"] = ((int)error.StatusCode).ToString(System.Globalization.CultureInfo.InvariantCulture);
         response.Headers["grpc-message"] = Uri.EscapeDataString(message);
         response.Headers["grpc-status-details-bin"] = Convert.ToBase64String(details).TrimEnd('=');
+    }
+
+    private sealed class BackendHttpClientFactory(BackendConnections connections, ILogger<ForwarderHttpClientFactory> logger) : ForwarderHttpClientFactory(logger)
+    {
+        protected override void ConfigureHandler(ForwarderHttpClientContext context, SocketsHttpHandler handler)
+        {
+            base.ConfigureHandler(context, handler);
+            connections.Configure(handler);
+        }
     }
 }

@@ -20,7 +20,9 @@ internal static class PageExtensions
             return new RunsEndpoint(null);
         }
 
-        var channel = GrpcChannel.ForAddress(address);
+        var handler = new SocketsHttpHandler();
+        provider.GetRequiredService<BackendConnections>().Configure(handler);
+        var channel = GrpcChannel.ForAddress(address, new GrpcChannelOptions { HttpHandler = handler, DisposeHttpClient = true });
         provider.GetRequiredService<IHostApplicationLifetime>().ApplicationStopped.Register(channel.Dispose);
         return new RunsEndpoint(new RunService.RunServiceClient(channel));
     });

@@ -50,6 +50,26 @@ public sealed class CommandTests : IAsyncLifetime
         Assert.Empty(_gateway.Requests);
     }
 
+    [Theory]
+    [InlineData("error: --authority none.pem: cannot be used: ", "--authority", "none.pem")]
+    [InlineData("error: --certificate notes.pem: cannot be used: ", "--certificate", "notes.pem")]
+    [InlineData("error: --key some.key: a key needs its certificate; name its file with --certificate", "--key", "some.key")]
+    public async Task TlsFilesThatCannotBeUsedAreNamedBeforeAnythingIsSent(string expected, params string[] options)
+    {
+        var file = _cli.Write("notes.pem", "no certificate");
+        Assert.Equal(2, await _cli.RunAsync(_gateway, ["runs", "list", .. options.Select(o => o == file ? Path.Combine(_cli.Directory, file) : o)]));
+        Assert.StartsWith(expected, _cli.Error.Replace(_cli.Directory + "/", "", StringComparison.Ordinal), StringComparison.Ordinal);
+        Assert.Empty(_gateway.Requests);
+    }
+
+    [Fact]
+    public async Task TlsFilesComeFromTheEnvironmentToo()
+    {
+        _cli.Variables["LLMPIPE_AUTHORITY"] = "nowhere.pem";
+        Assert.Equal(2, await _cli.RunAsync(_gateway, "runs", "list"));
+        Assert.StartsWith("error: --authority nowhere.pem: cannot be used: ", _cli.Error, StringComparison.Ordinal);
+    }
+
     [Fact]
     public async Task AMissingRunFileIsNamed()
     {

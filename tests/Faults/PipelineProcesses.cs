@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Net.Security;
 using Grpc.Core;
 using Grpc.Net.Client;
 using LlmPipeline.Fakes;
@@ -20,10 +21,13 @@ public sealed class PipelineProcesses : IDisposable
     private readonly List<ServiceProcess> _workers = [];
     private readonly List<ServiceProcess> _coordinators = [];
     private readonly GrpcChannel _channel;
+    private readonly TestAuthority? _authority;
 
     /// <summary>Starts nothing yet.</summary>
-    public PipelineProcesses()
+    /// <param name="authority">Gives each of them a certificate, without which the others do not listen to it; null for plain HTTP/2.</param>
+    public PipelineProcesses(TestAuthority? authority = null)
     {
+        _authority = authority;
         Store = BlobStore.Open($"folder={StorageFolder}");
         Preprocessor = Service("preprocessor", "Preprocessor", []);
         Evaluator = Service("evaluator", "Evaluator", []);
@@ -33,6 +37,8 @@ public sealed class PipelineProcesses : IDisposable
         {
             InitialReconnectBackoff = TimeSpan.FromMilliseconds(100),
             MaxReconnectBackoff = TimeSpan.FromSeconds(1),
+            HttpHandler = new SocketsHttpHandler { SslOptions = authority?.Client("tests") ?? new SslClientAuthenticationOptions() },
+            DisposeHttpClient = true,
         });
         Runs = new RunService.RunServiceClient(_channel);
         TextFile = WriteText("story.txt", Story());
@@ -260,6 +266,11 @@ public sealed class PipelineProcesses : IDisposable
     {
         var environment = settings.GroupBy(s => s.Key).ToDictionary(s => s.Key, s => s.Last().Value);
         environment["ConnectionStrings__storage"] = $"folder={StorageFolder}";
+        foreach (var (key, value) in _authority?.Settings(name) ?? [])
+        {
+            environment[key.Replace(":", "__", StringComparison.Ordinal)] = value;
+        }
+
         return new ServiceProcess(name, project, environment) { Launcher = launcher ?? [], Host = host };
     }
 }

@@ -26,7 +26,7 @@ public sealed partial class ServiceProcess(string name, string project, IReadOnl
     public string Host { get; init; } = "localhost";
 
     /// <summary>Its gRPC endpoint.</summary>
-    public string Address => $"http://{Host}:{Port}";
+    public string Address => $"{(environment.ContainsKey("Tls__Certificate") ? "https" : "http")}://{Host}:{Port}";
 
     /// <summary>Its HTTP/1 endpoint, the same after a restart.</summary>
     public string HttpAddress => $"http://{Host}:{_httpPort}";
@@ -70,13 +70,13 @@ public sealed partial class ServiceProcess(string name, string project, IReadOnl
     /// <summary>Starts the process, and does not wait until it answers.</summary>
     public void Start()
     {
-        string[] command = [.. Launcher, Environment.GetEnvironmentVariable("DOTNET_HOST_PATH") ?? "dotnet", "exec", Assembly()];
+        string[] command = [.. Launcher, Environment.GetEnvironmentVariable("DOTNET_HOST_PATH") ?? "dotnet", "exec", AssemblyOf(project)];
         var start = new ProcessStartInfo(command[0], command[1..])
         {
             RedirectStandardOutput = true,
             RedirectStandardError = true,
             UseShellExecute = false,
-            WorkingDirectory = Path.GetDirectoryName(Assembly())!,
+            WorkingDirectory = Path.GetDirectoryName(AssemblyOf(project))!,
         };
         foreach (var (key, value) in environment)
         {
@@ -171,8 +171,9 @@ public sealed partial class ServiceProcess(string name, string project, IReadOnl
         }
     }
 
-    /// <summary>The service as it was built with the program that runs here.</summary>
-    private string Assembly()
+    /// <summary>A program of the solution, as it was built with the one that runs here.</summary>
+    /// <exception cref="FileNotFoundException">It is not built.</exception>
+    public static string AssemblyOf(string project)
     {
         var framework = new DirectoryInfo(Path.TrimEndingDirectorySeparator(AppContext.BaseDirectory));
         var root = framework.Parent;

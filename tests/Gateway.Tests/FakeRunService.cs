@@ -2,9 +2,11 @@ using System.Collections.Concurrent;
 using Google.Protobuf.WellKnownTypes;
 using Grpc.Core;
 using LlmPipeline.Runs.V1;
+using LlmPipeline.ServiceDefaults;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
+using Microsoft.Extensions.Configuration;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
 
@@ -23,11 +25,18 @@ internal sealed class FakeRunService : RunService.RunServiceBase
     public string? LastClientHeader { get; private set; }
 
     /// <summary>Starts it on a free port.</summary>
-    public async Task<(WebApplication App, string Url)> StartAsync()
+    /// <param name="settings">Section Tls, or nothing.</param>
+    public async Task<(WebApplication App, string Url)> StartAsync(params (string Key, string Value)[] settings)
     {
         var builder = WebApplication.CreateBuilder();
         builder.Logging.ClearProviders();
-        builder.WebHost.ConfigureKestrel(k => k.Listen(System.Net.IPAddress.Loopback, 0, e => e.Protocols = HttpProtocols.Http2));
+        builder.Configuration.AddInMemoryCollection(settings.Select(s => KeyValuePair.Create(s.Key, (string?)s.Value)));
+        builder.WebHost.ConfigureKestrel(k => k.Listen(System.Net.IPAddress.Loopback, 0, e =>
+        {
+            e.Protocols = HttpProtocols.Http2;
+            e.ApplicationServices.GetRequiredService<TlsCertificates>().Secure(e);
+        }));
+        builder.Services.AddSingleton<TlsCertificates>();
         builder.Services.AddGrpc();
         builder.Services.AddSingleton(this);
         var app = builder.Build();

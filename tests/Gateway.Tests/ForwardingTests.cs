@@ -70,6 +70,30 @@ public sealed class ForwardingTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task AnOwnerBehindMutualTlsIsReachedWithTheGatewaysCertificateOnly()
+    {
+        using var authority = new TestAuthority();
+        var (trainer, url) = await _runs.StartAsync(authority.Settings("trainer"));
+        await using var _ = trainer;
+        var address = $"https://localhost:{new Uri(url).Port}";
+        await using (var gateway = await GatewayHost.StartAsync(_storage.Path, [("Trainer:Endpoint", address), .. authority.Settings("gateway").Select(s => (s.Key, (string?)s.Value))]))
+        {
+            // The Gateway itself asks for a certificate, too.
+            using var channel = GrpcChannel.ForAddress(
+                $"https://localhost:{new Uri(gateway.GrpcUrl).Port}", new GrpcChannelOptions { HttpHandler = new SocketsHttpHandler { SslOptions = authority.Client("tests") }, DisposeHttpClient = true });
+            var run = (await new RunService.RunServiceClient(channel).CreateRunAsync(new CreateRunRequest { RunId = "secured" }, Options())).Run;
+            Assert.Equal("runs/secured", run.Name);
+
+            // The page's own calls go the same way.
+            Assert.Contains("runs/secured", await gateway.Http.GetStringAsync("/api/runs"), StringComparison.Ordinal);
+        }
+
+        await using var stranger = await GatewayHost.StartAsync(_storage.Path, ("Trainer:Endpoint", address), ("Tls:Authority", authority.Settings("unused")[2].Value));
+        var error = await Assert.ThrowsAsync<RpcException>(() => new RunService.RunServiceClient(stranger.Channel).ListRunsAsync(new ListRunsRequest(), Options()).ResponseAsync);
+        Assert.Equal(StatusCode.Unavailable, error.StatusCode);
+    }
+
+    [Fact]
     public async Task AnOwnerThatDoesNotAnswerIsUnavailableByName()
     {
         var error = await Assert.ThrowsAsync<RpcException>(() =>

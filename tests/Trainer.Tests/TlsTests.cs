@@ -1,6 +1,7 @@
 using System.Net.Security;
 using System.Net.Sockets;
 using System.Security.Cryptography.X509Certificates;
+using LlmPipeline.Fakes;
 using LlmPipeline.ServiceDefaults;
 using LlmPipeline.Trainer.Collectives;
 using Microsoft.AspNetCore.Builder;

@@ -1,16 +1,18 @@
 using System.Net;
+using System.Net.Security;
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
 
-namespace LlmPipeline.Trainer.Tests;
+namespace LlmPipeline.Fakes;
 
 /// <summary>An authority and certificates of its making, as PEM files in a folder that goes with it.</summary>
-internal sealed class TestAuthority : IDisposable
+public sealed class TestAuthority : IDisposable
 {
     private readonly string _folder = Directory.CreateTempSubdirectory("tls-").FullName;
     private readonly ECDsa _key = ECDsa.Create(ECCurve.NamedCurves.nistP256);
     private readonly X509Certificate2 _certificate;
 
+    /// <summary>A new authority, valid for a day.</summary>
     public TestAuthority()
     {
         var request = new CertificateRequest("CN=Test authority", _key, HashAlgorithmName.SHA256);
@@ -39,6 +41,19 @@ internal sealed class TestAuthority : IDisposable
         File.WriteAllText(PathOf(name, "key"), key.ExportPkcs8PrivateKeyPem());
         File.WriteAllText(PathOf(name, "pem"), issued.ExportCertificatePem());
         return issued.Thumbprint;
+    }
+
+    /// <summary>For a caller with a new certificate that trusts this authority alone.</summary>
+    public SslClientAuthenticationOptions Client(string name)
+    {
+        var files = Settings(name);
+        var options = new SslClientAuthenticationOptions
+        {
+            CertificateChainPolicy = new X509ChainPolicy { TrustMode = X509ChainTrustMode.CustomRootTrust, RevocationMode = X509RevocationMode.NoCheck },
+            ClientCertificateContext = SslStreamCertificateContext.Create(X509Certificate2.CreateFromPemFile(files[0].Value, files[1].Value), null, offline: true),
+        };
+        options.CertificateChainPolicy.CustomTrustStore.ImportFromPemFile(files[2].Value);
+        return options;
     }
 
     public void Dispose()
