@@ -70,6 +70,44 @@ public sealed class GrpcRingTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task WhatAStepAllocatesIsSmallAndStaysTheSame()
+    {
+        const int elements = 400_000;
+        var rings = Enter(1, 3);
+        var reduces = rings.Select(r => new RingAllReduce(r)).ToArray();
+        var buffers = rings.Select(_ => new ExchangeBuffer(elements, 5)).ToArray();
+        var gradient = Enumerable.Range(0, elements).Select(i => (float)Math.Sin(i)).ToArray();
+        var step = 0;
+        await TenStepsAsync();
+        var (second, third) = (await TenStepsAsync(), await TenStepsAsync());
+        foreach (var ring in rings)
+        {
+            await ring.DisposeAsync();
+        }
+
+        // Three ranks, in bytes a step; a gradient has 1.6 MB.
+        Assert.True(second < 300_000 && third < 300_000 && third < (1.5 * second) + 20_000, $"{second:N0}, then {third:N0}");
+
+        async Task<double> TenStepsAsync()
+        {
+            var before = GC.GetTotalAllocatedBytes(precise: true);
+            for (var end = step + 10; step < end;)
+            {
+                step++;
+                foreach (var buffer in buffers)
+                {
+                    buffer.Clear(gradients: true);
+                    Assert.True(buffer.Add(gradient, true, 10));
+                }
+
+                await Task.WhenAll(reduces.Zip(buffers, (r, b) => r.RunAsync(step, Buckets.Gradients, b))).WaitAsync(Timeout);
+            }
+
+            return (GC.GetTotalAllocatedBytes(precise: true) - before) / 10.0;
+        }
+    }
+
+    [Fact]
     public async Task APullOfAnOldEpochIsAborted()
     {
         var rings = Enter(5, 2);

@@ -40,6 +40,7 @@ public sealed class LabelledDataTests
     {
         using var one = new LoopHarness(TinyRun.Spec(), 1, labelled: true);
         Assert.Equal([LoopOutcome.Finished], await one.RunAsync());
+        Assert.True(one.Replicas[0].Model.GradientRanges(LoopHarness.SmallestRange).Count > 1, "Nothing goes out before the backward pass is over.");
         using var many = new LoopHarness(TinyRun.Spec(), size, labelled: true);
         Assert.All(await many.RunAsync(), outcome => Assert.Equal(LoopOutcome.Finished, outcome));
         Assert.True(one.Sink.Curve[^1].Loss < one.Sink.Curve[0].Loss);

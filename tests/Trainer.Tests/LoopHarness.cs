@@ -11,6 +11,9 @@ namespace LlmPipeline.Trainer.Tests;
 /// <summary>Runs training loops, one a thread, over an in-memory ring.</summary>
 internal sealed class LoopHarness : IDisposable
 {
+    /// <summary>Small enough for gradients to go in several ranges.</summary>
+    public const int SmallestRange = 200;
+
     private readonly ServiceProvider _services = new ServiceCollection().AddMetrics().BuildServiceProvider();
 
     private readonly bool _labelled;
@@ -86,7 +89,7 @@ internal sealed class LoopHarness : IDisposable
                 Controls[rank], Sink, Checkpoints, new TrainerMetrics(_services.GetRequiredService<IMeterFactory>()), trace, NullLogger.Instance)
             {
                 Begin = () => Begin(Replicas[rank]),
-                SmallestRange = 200,
+                SmallestRange = SmallestRange,
                 MaxDeferredBytes = MaxDeferredBytes,
                 StepDone = () =>
                 {
