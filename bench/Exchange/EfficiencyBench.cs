@@ -24,12 +24,13 @@ internal static class EfficiencyBench
     {
         var rounds = arguments.Length > 0 ? int.Parse(arguments[0], CultureInfo.InvariantCulture) : 3;
         int[] microBatches = arguments.Length > 1 ? [int.Parse(arguments[1], CultureInfo.InvariantCulture)] : [1, 2, 4];
-        var ports = AllReduceBench.FreePorts(3);
+        var ports = AllReduceBench.FreePorts(4);
         var last = Environment.ProcessorCount - 1;
         using var lone = RankProcess.OfSelf([EfficiencyWorker.Command, "0", $"{ports[2]}"], last);
+        using var neighbour = RankProcess.OfSelf([EfficiencyWorker.Command, "0", $"{ports[3]}"], last - 1);
         using var first = RankProcess.OfSelf([EfficiencyWorker.Command, "0", $"{ports[0]}", $"{ports[1]}"], last - 1);
         using var second = RankProcess.OfSelf([EfficiencyWorker.Command, "1", $"{ports[0]}", $"{ports[1]}"], last);
-        await Task.WhenAll(lone.ReadyAsync(), first.ReadyAsync(), second.ReadyAsync());
+        await Task.WhenAll(lone.ReadyAsync(), neighbour.ReadyAsync(), first.ReadyAsync(), second.ReadyAsync());
         var results = new Dictionary<(Kind Kind, int MicroBatches), List<Pair>>();
         for (var round = 0; round < rounds; round++)
         {
@@ -39,12 +40,13 @@ internal static class EfficiencyBench
                 {
                     var command = $"{kind.Precision} {kind.Mode} {kind.Wire} {count} {Steps}";
                     var alone = await lone.AskAsync(command);
+                    var apart = await Task.WhenAll(lone.AskAsync(command), neighbour.AskAsync(command));
                     var both = await Task.WhenAll(first.AskAsync(command), second.AskAsync(command));
                     var pairs = results.TryGetValue((kind, count), out var known) ? known : results[(kind, count)] = [];
                     pairs.Add(new Pair(
-                        Median(alone, 0), (Median(both[0], 0) + Median(both[1], 0)) / 2, Median(alone, 1), Median(both[0], 1), Median(both[0], 2), Median(both[0], 3)));
+                        Median(alone, 0), Mean(apart), Mean(both), Median(alone, 1), Median(both[0], 1), Median(both[0], 2), Median(both[0], 3)));
                     Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
-                        $"round {round + 1}/{rounds}  {kind.Name}, {count} micro-batches: {pairs[^1].LoneCpu * 1e3:F0} ms CPU alone, {pairs[^1].Cpu * 1e3:F0} of two"));
+                        $"round {round + 1}/{rounds}  {kind.Name}, {count} micro-batches: {pairs[^1].LoneCpu * 1e3:F0} ms CPU alone, {pairs[^1].ApartCpu * 1e3:F0} beside another, {pairs[^1].Cpu * 1e3:F0} of two"));
                 }
             }
         }
@@ -58,15 +60,16 @@ internal static class EfficiencyBench
         var text = new StringBuilder($"# efficiency: two workers of one thread beside one on half the batch\n\n{await Machine.DescribeAsync("dotnet run -c Release --project bench -- efficiency")}\n");
         text.AppendLine("- 6 layers, 6 heads, 384 wide, context 256 (10.7 million parameters), 8 sequences a worker and step; each worker is a process on one core");
         text.AppendLine(CultureInfo.InvariantCulture, $"- {rounds} rounds of {Steps} steps, all sides in turn; medians. Efficiency: CPU time of a step alone over that of a worker of two, exchange included");
+        text.AppendLine("- Beside another: two lone workers at the same time, which share the machine's memory and exchange nothing; what two workers need above that is the exchange");
         text.AppendLine("- Hidden: the share of the exchange's time that passed while the worker was still computing gradients");
-        text.AppendLine().AppendLine("| | micro-batches a worker | CPU ms alone | CPU ms of two | efficiency | goal | wall ms alone | of two | exchange hidden |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
+        text.AppendLine().AppendLine("| | micro-batches a worker | CPU ms alone | beside another | of two | efficiency | goal | wall ms alone | of two | exchange hidden |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
         var (figures, missed) = (new List<string>(), new List<string>());
         foreach (var ((kind, count), pairs) in results.OrderBy(r => Array.IndexOf(Kinds, r.Key.Kind)).ThenBy(r => r.Key.MicroBatches))
         {
             double Of(Func<Pair, double> number) => Spread.Of(pairs.Select(number)).Median;
             var efficiency = Efficiency(pairs);
             text.AppendLine(CultureInfo.InvariantCulture,
-                $"| {kind.Name} | {count} | {Of(p => p.LoneCpu) * 1e3:F0} | {Of(p => p.Cpu) * 1e3:F0} | {efficiency:P1} | {kind.Goal:P0} | {Of(p => p.LoneWall) * 1e3:F0} | {Of(p => p.Wall) * 1e3:F0} | {Of(p => p.Hidden / Math.Max(1e-9, p.Hidden + p.Exposed)):P0} |");
+                $"| {kind.Name} | {count} | {Of(p => p.LoneCpu) * 1e3:F0} | {Of(p => p.ApartCpu) * 1e3:F0} | {Of(p => p.Cpu) * 1e3:F0} | {efficiency:P1} | {kind.Goal:P0} | {Of(p => p.LoneWall) * 1e3:F0} | {Of(p => p.Wall) * 1e3:F0} | {Of(p => p.Hidden / Math.Max(1e-9, p.Hidden + p.Exposed)):P0} |");
             figures.Add(string.Create(CultureInfo.InvariantCulture, $"{kind.Name}, {count} micro-batches {efficiency:P1}"));
             if (kind.Goal > efficiency)
             {
@@ -85,7 +88,10 @@ internal static class EfficiencyBench
 
     private static double Median(IReadOnlyList<double[]> lines, int column) => Spread.Of(lines.Select(l => l[column])).Median;
 
+    // Of workers that ran together.
+    private static double Mean(IReadOnlyList<double[]>[] workers) => workers.Average(w => Median(w, 0));
+
     private sealed record Kind(string Name, string Precision, string Mode, string Wire, double? Goal);
 
-    private sealed record Pair(double LoneCpu, double Cpu, double LoneWall, double Wall, double Hidden, double Exposed);
+    private sealed record Pair(double LoneCpu, double ApartCpu, double Cpu, double LoneWall, double Wall, double Hidden, double Exposed);
 }

@@ -40,7 +40,7 @@ internal sealed class MrTraining : IDisposable
         }
 
         var (train, validation) = (Stream("train"), Stream("valid"));
-        var steps = train.TokenCount / (Recipe.BatchSize * Recipe.Context) * Recipe.Pretraining.Epochs;
+        var steps = train.TokenCount / (Recipe.Pretraining.BatchSize * Recipe.Context) * Recipe.Pretraining.Epochs;
         var spec = Spec(Recipe.Pretraining, steps, interval: Math.Max(1, steps / 5), seed: 1);
         var model = LanguageModel.Create(Config(Recipe.Pretraining.Dropout, null), 1, torch.CPU);
         using var replica = New(model, spec);
@@ -64,7 +64,7 @@ internal sealed class MrTraining : IDisposable
         var model = pretrained ? BaseModel.Load(Path.Combine(_folder, PretrainedName), config, seed, torch.CPU) : LanguageModel.Create(config, seed, torch.CPU);
         IdStream Labelled(bool heldOut) => new(train.Where(s => s.IsHeldOut == heldOut).Select(s => (int[])[.. Encode(s.Text), _tokenizer.VocabularySize + s.Label]));
         var (learned, heldOut) = (Labelled(false), Labelled(true));
-        var epoch = Math.Max(1, learned.DocumentCount / Recipe.BatchSize);
+        var epoch = Math.Max(1, learned.DocumentCount / recipe.BatchSize);
         var spec = Spec(recipe, epoch * recipe.Epochs, interval: epoch, seed);
         using var replica = New(model, spec);
         var best = Train(replica, spec, new LabelledData(learned, heldOut, _tokenizer.VocabularySize, _tokenizer.EndOfTextId, TrainingSettings.From(spec)), pretrained ? "fine-tuning" : "from scratch");
@@ -117,7 +117,7 @@ internal sealed class MrTraining : IDisposable
         Training = new TrainingSpec
         {
             Steps = steps,
-            BatchSize = Recipe.BatchSize,
+            BatchSize = recipe.BatchSize,
             MicroBatchSize = Recipe.MicroBatchSize,
             ValidationInterval = interval,
             ValidationSequences = 0,

@@ -11,7 +11,6 @@ internal sealed record Recipe
     public const int Width = 128;
     public const int Context = 64;
     public const int VocabularySize = 8192;
-    public const int BatchSize = 32;
     public const int MicroBatchSize = 8;
 
     /// <summary>Peak learning rate.</summary>
@@ -20,11 +19,14 @@ internal sealed record Recipe
     /// <summary>Passes over the sentences.</summary>
     public required int Epochs { get; init; }
 
+    /// <summary>Sequences a step.</summary>
+    public int BatchSize { get; init; } = 32;
+
     public double Dropout { get; init; } = 0.2;
 
     public double WeightDecay { get; init; } = 0.1;
 
-    public static Recipe Pretraining { get; } = new() { LearningRate = 2e-3, Epochs = 1, Dropout = 0, WeightDecay = 0.1 };
+    public static Recipe Pretraining { get; } = new() { LearningRate = 1e-3, Epochs = 1, BatchSize = 8, Dropout = 0 };
 
     public static Recipe FromScratch { get; } = new() { LearningRate = 1e-3, Epochs = 5 };
 
