@@ -307,7 +307,8 @@ internal sealed partial class TrainingLoop
         var tokens = State.TokenCount - taken.Sum(m => m.TokenCount);
         _trace.Step(taken[^1].Step, taken[^1].TrainLoss, _time);
         _time.Share(taken.Count);
-        foreach (var metrics in taken)
+        var now = DateTimeOffset.UtcNow;
+        foreach (var (index, metrics) in taken.Index())
         {
             var isLast = metrics == taken[^1];
             _stepTokens = metrics.TokenCount;
@@ -316,7 +317,7 @@ internal sealed partial class TrainingLoop
             metrics.Anomaly = anomaly?.Reason ?? "";
             metrics.ExchangeSeconds = _time[StepPhase.Exchange].TotalSeconds;
             metrics.ExchangeBytes = isLast ? bytes : 0;
-            metrics.Time = Timestamp.FromDateTimeOffset(DateTimeOffset.UtcNow);
+            metrics.Time = Timestamp.FromDateTimeOffset(now - ((taken.Count - 1 - index) * _time.Total));
             Fill(metrics);
             Remember(metrics);
             _metrics.StepDone(metrics, (long)(_stepTokens * ownShare), isLast ? bytes : 0, _time);

@@ -29,6 +29,17 @@ public sealed class LocalTrainingTests
         change?.Invoke(spec);
     });
 
+    // Speed and time left are taken from the times of the newest steps.
+    [Fact]
+    public async Task TheStepsOfARoundAreSpreadOverItsTime()
+    {
+        using var harness = new LoopHarness(Spec(), 2);
+        Assert.All(await harness.RunAsync(), outcome => Assert.Equal(LoopOutcome.Finished, outcome));
+        var (first, third) = (harness.Sink.Steps[5], harness.Sink.Steps[7]);
+        Assert.True(first.StepSeconds > 0);
+        Assert.Equal(2 * first.StepSeconds, (third.Time - first.Time).ToTimeSpan().TotalSeconds, 1e-4);
+    }
+
     public static TheoryData<string> Variants => ["fp32", "int16", "int8", "reset", "clipped", "sgd", "rmsprop", "local-sgd", "llama"];
 
     internal static Action<RunSpec> Variant(string name) => spec =>
