@@ -178,6 +178,37 @@ public sealed class CommandTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task ARunsReportIsShownAsMarkdownOrJsonAndSteersNoTerminal()
+    {
+        _gateway.Runs.Add(new Run { Name = "runs/r100" });
+        Assert.Equal(0, await _cli.RunAsync(_gateway, "runs", "report", "r100"));
+        Assert.StartsWith("# Report: runs/r100", _cli.Output, StringComparison.Ordinal);
+        Assert.DoesNotContain('\u001b', _cli.Output);
+        using var json = new CliCall();
+        Assert.Equal(0, await json.RunAsync(_gateway, "runs", "report", "runs/r100", "--json"));
+        Assert.Equal("{ \"run\": \"runs/r100\" }\n", json.Output);
+        Assert.Equal(2, await _cli.RunAsync(_gateway, "runs", "report", "r999"));
+        Assert.Equal("error: 'runs/r999' does not exist.\n", _cli.Error);
+    }
+
+    [Fact]
+    public async Task ARunsReportGoesIntoAFolderWithItsCurvesAndNothingGoesOutOfIt()
+    {
+        _gateway.Runs.Add(new Run { Name = "runs/r100" });
+        Assert.Equal(0, await _cli.RunAsync(_gateway, "runs", "report", "r100", "--output", "made/r100"));
+        Assert.Equal("The report is in made/r100.\n", _cli.Output);
+        var folder = Path.Combine(_cli.Directory, "made", "r100");
+        Assert.Equal("# Report: runs/r100\u001b[2J\n", await File.ReadAllTextAsync(Path.Combine(folder, "report.md")));
+        Assert.Equal("{ \"run\": \"runs/r100\" }\n", await File.ReadAllTextAsync(Path.Combine(folder, "report.json")));
+        Assert.Equal("<svg/>\n", await File.ReadAllTextAsync(Path.Combine(folder, "curves", "loss.svg")));
+
+        _gateway.Curves.Add("../loss.svg");
+        Assert.Equal(2, await _cli.RunAsync(_gateway, "runs", "report", "r100", "--output", "again/r100"));
+        Assert.Contains("'../loss.svg', which is outside of its folder", _cli.Error, StringComparison.Ordinal);
+        Assert.False(File.Exists(Path.Combine(_cli.Directory, "again", "loss.svg")));
+    }
+
+    [Fact]
     public async Task DatasetsAndModelsAreListed()
     {
         Assert.Equal(0, await _cli.RunAsync(_gateway, "datasets", "list"));

@@ -38,6 +38,9 @@ internal sealed class FakeGateway : IAsyncDisposable
 
     public List<Run> Runs { get; } = [];
 
+    /// <summary>Paths of the curves in a run's report.</summary>
+    public List<string> Curves { get; } = ["curves/loss.svg"];
+
     public List<Evaluation> Evaluations { get; } = [];
 
     /// <summary>An error that CreateRun answers.</summary>
@@ -152,6 +155,16 @@ internal sealed class FakeGateway : IAsyncDisposable
                 await Task.Delay(Timeout.Infinite, context.CancellationToken);
             }
         }
+
+        public override Task<GetRunReportResponse> GetRunReport(GetRunReportRequest request, ServerCallContext context) => Task.FromResult(new GetRunReportResponse
+        {
+            Files =
+            {
+                new ReportFile { Path = "report.md", Text = $"# Report: {Find(request.Name).Name}\u001b[2J\n" },
+                new ReportFile { Path = "report.json", Text = "{ \"run\": \"runs/r100\" }\n" },
+                gateway.Curves.Select(curve => new ReportFile { Path = curve, Text = "<svg/>\n" }),
+            },
+        });
 
         public override Task<CancelRunResponse> CancelRun(CancelRunRequest request, ServerCallContext context)
         {
