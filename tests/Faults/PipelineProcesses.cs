@@ -20,14 +20,16 @@ public sealed class PipelineProcesses : IDisposable
     private readonly TemporaryFolder _folder = new();
     private readonly List<ServiceProcess> _workers = [];
     private readonly List<ServiceProcess> _coordinators = [];
+    private readonly (string Key, string Value)[] _settings;
     private readonly GrpcChannel _channel;
     private readonly TestAuthority? _authority;
 
     /// <summary>Starts nothing yet.</summary>
     /// <param name="authority">Gives each of them a certificate, without which the others do not listen to it; null for plain HTTP/2.</param>
-    public PipelineProcesses(TestAuthority? authority = null)
+    /// <param name="settings">Settings of all of them.</param>
+    public PipelineProcesses(TestAuthority? authority = null, params (string Key, string Value)[] settings)
     {
-        _authority = authority;
+        (_authority, _settings) = (authority, settings);
         Store = BlobStore.Open($"folder={StorageFolder}");
         Preprocessor = Service("preprocessor", "Preprocessor", []);
         Evaluator = Service("evaluator", "Evaluator", []);
@@ -264,7 +266,7 @@ public sealed class PipelineProcesses : IDisposable
 
     private ServiceProcess Service(string name, string project, (string Key, string Value)[] settings, IReadOnlyList<string>? launcher = null, string host = "localhost")
     {
-        var environment = settings.GroupBy(s => s.Key).ToDictionary(s => s.Key, s => s.Last().Value);
+        var environment = _settings.Concat(settings).GroupBy(s => s.Key).ToDictionary(s => s.Key, s => s.Last().Value);
         environment["ConnectionStrings__storage"] = $"folder={StorageFolder}";
         foreach (var (key, value) in _authority?.Settings(name) ?? [])
         {

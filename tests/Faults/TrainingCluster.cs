@@ -20,10 +20,11 @@ public sealed class TrainingCluster : IDisposable
     /// <param name="proxied">Put proxies before the coordinator and before every worker.</param>
     /// <param name="limit">Longest time for anything; null: 10 minutes.</param>
     /// <param name="listen">Where the proxies listen; null: loopback.</param>
-    public TrainingCluster(bool proxied, TimeSpan? limit = null, IPAddress? listen = null)
+    /// <param name="settings">Settings of all processes.</param>
+    public TrainingCluster(bool proxied, TimeSpan? limit = null, IPAddress? listen = null, params (string Key, string Value)[] settings)
     {
         (_proxied, _listen) = (proxied, listen);
-        Pipeline = new PipelineProcesses { Limit = limit ?? TimeSpan.FromMinutes(10) };
+        Pipeline = new PipelineProcesses(authority: null, settings) { Limit = limit ?? TimeSpan.FromMinutes(10) };
         Pipeline.Start(workers: 0);
     }
 

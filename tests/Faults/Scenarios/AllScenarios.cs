@@ -12,6 +12,7 @@ public static class AllScenarios
         Slowness.Straggler, Slowness.SlowLink,
         Partitions.FromCoordinator, Partitions.OneWay, Partitions.WrongChunk,
         Cancellation.InEachPhase,
+        TelemetryLoss.InTurns,
         Startup.AnyOrder,
     }.OrderBy(s => s.Number)];
 }
