@@ -76,6 +76,13 @@ internal sealed record GuardState
     /// <summary>Judges a step by its loss and norm; null for one as usual.</summary>
     public Anomaly? Judge(GuardOptions options, double loss, double norm)
     {
+        // Of finite gradients too the sum may be none, where floats are summed.
+        if (!double.IsFinite(norm))
+        {
+            return new Anomaly(ErrorReasons.LossNotFinite, "the sum of all workers' gradients is not finite",
+                "Lower optimizer.learning_rate or set optimizer.clip_norm, and resume from an earlier checkpoint");
+        }
+
         if (Losses.Count < LeastHistory)
         {
             return null;

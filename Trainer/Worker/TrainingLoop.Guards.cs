@@ -22,7 +22,7 @@ internal sealed partial class TrainingLoop
         var microBatch = Enumerable.Range(0, _settings.MicroBatches).First(m => !float.IsFinite(_gradients.Single(FirstLoss + m)));
         var beyond = _format.Mode == SumMode.Exact ? $" or beyond {FixedPoint.LimitFor(_settings.MicroBatches)}" : "";
         return new Anomaly(ErrorReasons.LossNotFinite,
-            $"micro-batch {microBatch}, of rank {RankOf(microBatch)} of {_place.Size}: the {(isLoss ? "loss" : "gradient")} is not finite{beyond}",
+            $"micro-batch {microBatch}, of {_place.NameOf(RankOf(microBatch))}: the {(isLoss ? "loss" : "gradient")} is not finite{beyond}",
             State.LossScaler is null
                 ? "Lower optimizer.learning_rate or set optimizer.clip_norm, and resume from an earlier checkpoint"
                 : "That is so whatever the loss is scaled by: lower optimizer.learning_rate, or set training.precision to bf16 or fp32, and resume from an earlier checkpoint");

@@ -35,7 +35,7 @@ public sealed class GuardTests
         {
             Assert.All(await harness.RunAsync(), outcome => Assert.Equal(LoopOutcome.Finished, outcome));
             var skipped = Assert.Single(harness.Sink.Events, e => e.Kind == RunEventKinds.StepSkipped);
-            Assert.Contains("of rank 1 of 3", skipped.Message);
+            Assert.Contains(", of rank 1: ", skipped.Message);
             Assert.Equal("LOSS_NOT_FINITE", harness.Sink.Steps[Bad].Anomaly);
             Assert.All(harness.Sink.Steps.Values.Where(s => s.Step != Bad), s => Assert.True(double.IsFinite(s.TrainLoss)));
         }
@@ -207,6 +207,8 @@ public sealed class GuardTests
         Assert.Equal("GRADIENT_EXPLODED", state.Judge(options, 3, 2000)!.Reason);
         Assert.Null(state.Judge(options with { MaxNormFactor = 0 }, 3, 2000));
         Assert.Null(new GuardState().Judge(options, 1000, 1e9));
+        Assert.Equal("LOSS_NOT_FINITE", new GuardState().Judge(options with { MaxNormFactor = 0 }, 3, double.PositiveInfinity)!.Reason);
+        Assert.Equal("LOSS_NOT_FINITE", new GuardState().Judge(options, 3, double.NaN)!.Reason);
     }
 
     private static RunSpec Spec(string policy) => TinyRun.Spec(s =>
