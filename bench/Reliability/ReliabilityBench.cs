@@ -33,7 +33,7 @@ internal static class ReliabilityBench
                 var result = await OnceAsync(setup, scenario, seed);
                 kept.Add(result);
                 await File.WriteAllTextAsync(PathOf(scenario), JsonSerializer.Serialize(kept));
-                Console.WriteLine($"{DateTime.UtcNow:HH:mm:ss} {scenario.Number}, seed {seed}: {result.Problem ?? string.Join("; ", result.Figures.Select(f => string.Create(CultureInfo.InvariantCulture, $"{f.What} {f.Value:0.###}")))}");
+                Console.WriteLine($"{DateTime.UtcNow:HH:mm:ss} {scenario.Id}, seed {seed}: {result.Problem ?? string.Join("; ", result.Figures.Select(f => string.Create(CultureInfo.InvariantCulture, $"{f.What} {f.Value:0.###}")))}");
             }
         }
 
@@ -53,7 +53,7 @@ internal static class ReliabilityBench
         catch (Exception exception) when (exception is InvalidOperationException or TimeoutException or IOException or Grpc.Core.RpcException)
         {
             setup.Discard();
-            var log = Path.Combine(Folder, $"{scenario.Number}-{seed}.log");
+            var log = Path.Combine(Folder, $"{scenario.Id}-{seed}.log");
             await File.WriteAllTextAsync(log, exception.ToString());
             return new Once { Figures = [], Problem = $"{exception.Message.Split('\n')[0]} (all of it in {log})" };
         }
@@ -86,7 +86,7 @@ internal static class ReliabilityBench
 
             var good = kept.Count(k => k.Problem is null);
             (exact, all) = (exact + good, all + kept.Count);
-            var heading = string.Create(CultureInfo.InvariantCulture, $"| {scenario.Number} | {scenario.Title} | {good}/{kept.Count} |");
+            var heading = string.Create(CultureInfo.InvariantCulture, $"| {scenario.Id} | {scenario.Title} | {good}/{kept.Count} |");
             foreach (var figure in kept.SelectMany(k => k.Figures).GroupBy(f => f.What))
             {
                 var values = figure.Select(f => f.Value).Order().ToList();
@@ -104,7 +104,7 @@ internal static class ReliabilityBench
 
             foreach (var (index, once) in kept.Index().Where(k => k.Item.Problem is not null))
             {
-                problems.AppendLine(CultureInfo.InvariantCulture, $"- Test {scenario.Number}, seed {(1000 * scenario.Number) + index + 1}: {once.Problem}");
+                problems.AppendLine(CultureInfo.InvariantCulture, $"- Test {scenario.Id}, seed {(1000 * scenario.Number) + index + 1}: {once.Problem}");
             }
         }
 
@@ -121,7 +121,7 @@ internal static class ReliabilityBench
     private static async Task<List<Once>> ReadAsync(Scenario scenario) =>
         File.Exists(PathOf(scenario)) ? JsonSerializer.Deserialize<List<Once>>(await File.ReadAllTextAsync(PathOf(scenario)))! : [];
 
-    private static string PathOf(Scenario scenario) => Path.Combine(Folder, $"{scenario.Number}.json");
+    private static string PathOf(Scenario scenario) => Path.Combine(Folder, $"{scenario.Id}.json");
 
     private sealed record Once
     {

@@ -11,4 +11,7 @@ public sealed class RepetitionTests(ReferenceSetup setup, ITestOutputHelper outp
 
     [Fact]
     public Task TheSameRunHasTheSameBits() => ShortForm.RunAsync(Repetition.Again, setup, output);
+
+    [Fact]
+    public Task TheSameRunOnTwoThreadsHasTheSameBits() => ShortForm.RunAsync(Repetition.OnTwoThreads, setup, output);
 }

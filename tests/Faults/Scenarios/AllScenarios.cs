@@ -8,7 +8,7 @@ public static class AllScenarios
     {
         WorkerLoss.OneKilled, WorkerLoss.TwoKilled, WorkerLoss.Frozen, WorkerLoss.Late, WorkerLoss.Flapping, WorkerLoss.NobodyLeft, WorkerLoss.OutOfMemory,
         CoordinatorLoss.Killed, CoordinatorLoss.PowerCut, CoordinatorLoss.TwoAtOnce,
-        Repetition.Resumed, Repetition.Again,
+        Repetition.Resumed, Repetition.Again, Repetition.OnTwoThreads,
         Slowness.Straggler, Slowness.SlowLink,
         Partitions.FromCoordinator, Partitions.OneWay, Partitions.WrongChunk,
         Cancellation.InEachPhase,

@@ -37,4 +37,23 @@ public static class Repetition
         await Scenario.SameAsync(setup, cluster, outcome);
         return [new Figure("differences", 0, 0, IsTime: false)];
     });
+
+    /// <summary>9: the run on two threads, twice. Its bits are not those of the run on one thread, but always the same.</summary>
+    public static Scenario OnTwoThreads { get; } = new(9, "identical runs on two threads", 5, async context =>
+    {
+        context.Setup.Rest();
+        using var cluster = new TrainingCluster(proxied: false, settings: ("Torch__Threads", "2"));
+        var outcomes = new List<TrainingOutcome>();
+        for (var run = 0; run < 2; run++)
+        {
+            // Each in a process of its own.
+            cluster.Rest();
+            cluster.Restore(1);
+            outcomes.Add(await cluster.FinishAsync(await cluster.CreateAsync(ReferenceSetup.Spec(cluster, 1, context.IsLong ? 300 : 100))));
+        }
+
+        var difference = outcomes[1].DifferenceFrom(outcomes[0]);
+        Scenario.Require(difference is null, $"Two runs on two threads differ: {difference}", cluster, outcomes[1]);
+        return [new Figure("differences", 0, 0, IsTime: false)];
+    }, "b");
 }

@@ -26,8 +26,12 @@ public sealed class ScenarioSkippedException(string message) : Exception(message
 /// <param name="Title">What happens.</param>
 /// <param name="Repetitions">How often it is done in the long form, each time at another random instant.</param>
 /// <param name="RunAsync">Does it once.</param>
-public sealed partial record Scenario(int Number, string Title, int Repetitions, Func<ScenarioContext, Task<IReadOnlyList<Figure>>> RunAsync)
+/// <param name="Part">A letter, where a reliability test has more than one scenario.</param>
+public sealed partial record Scenario(int Number, string Title, int Repetitions, Func<ScenarioContext, Task<IReadOnlyList<Figure>>> RunAsync, string Part = "")
 {
+    /// <summary>Number and part.</summary>
+    public string Id => $"{Number}{Part}";
+
     /// <summary>Waits for a random instant in the middle of a run.</summary>
     internal static async Task<DateTime> InstantAsync(TrainingCluster cluster, string run, Random random)
     {
