@@ -14,4 +14,7 @@ public sealed class PartitionTests(ReferenceSetup setup, ITestOutputHelper outpu
 
     [Fact]
     public Task AChunkOfTheWrongShapeIsRefusedAndTold() => ShortForm.RunAsync(Partitions.WrongChunk, setup, output);
+
+    [Fact]
+    public Task GradientsThatAreNotFiniteCountForNothingAndTheirWorkerIsNamed() => ShortForm.RunAsync(Partitions.NotFinite, setup, output);
 }

@@ -10,7 +10,7 @@ public static class AllScenarios
         CoordinatorLoss.Killed, CoordinatorLoss.PowerCut, CoordinatorLoss.TwoAtOnce,
         Repetition.Resumed, Repetition.Again, Repetition.OnTwoThreads,
         Slowness.Straggler, Slowness.SlowLink,
-        Partitions.FromCoordinator, Partitions.OneWay, Partitions.WrongChunk,
+        Partitions.FromCoordinator, Partitions.OneWay, Partitions.WrongChunk, Partitions.NotFinite,
         Cancellation.InEachPhase,
         TelemetryLoss.InTurns,
         Startup.AnyOrder,

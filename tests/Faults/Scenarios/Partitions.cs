@@ -1,4 +1,6 @@
+using System.Buffers.Binary;
 using LlmPipeline.Faults.Machine;
+using LlmPipeline.Runs.V1;
 
 namespace LlmPipeline.Faults.Scenarios;
 
@@ -77,6 +79,61 @@ public static class Partitions
             new Figure("steps lost", outcome.StepsRepeated(moment), 0, IsTime: false),
         ];
     });
+
+    /// <summary>15: a worker that comes late gets a copy of the state in which a number is none, so its gradients are none either.</summary>
+    public static Scenario NotFinite { get; } = new(15, "a worker's gradients are not finite", 5, async context =>
+    {
+        var (setup, random, _) = context;
+        var reference = await setup.ReferenceAsync();
+        var cluster = setup.Cluster(workers: 2, proxied: true);
+        var spec = ReferenceSetup.Spec(cluster, 2);
+        spec.Training.MaxAnomalies = 100;
+        var run = await cluster.CreateAsync(spec);
+        await cluster.WaitForStepAsync(run, random.Next(5, 40));
+        var sources = cluster.Workers.Take(2).Select(w => w.Peers!.FromTarget).ToList();
+        sources.ForEach(source => source.Tamper = Spoil);
+        setup.Cluster(workers: 3, proxied: true);
+        var late = cluster.Workers[2].Process;
+
+        // Where a comparison of the replicas finds it before a step does, the next copy is spoiled as well.
+        await cluster.Pipeline.WaitAsync(run, "a step that changes nothing", r => r.Events.Any(e => e.Kind == "STEP_SKIPPED") || TrainingCluster.IsTrained(r));
+        sources.ForEach(source => source.Tamper = null);
+        var outcome = await cluster.FinishAsync(run);
+        var skipped = outcome.Steps.Where(s => s.Anomaly.Length > 0).ToList();
+        Scenario.Require(skipped.Count > 0, "No step changed nothing.", cluster, outcome);
+        var before = (int)skipped[0].Step - 1;
+        Scenario.Require(outcome.Curve.Take(before).SequenceEqual(reference.Curve.Take(before)), "Steps before the fault are not those of the undisturbed run.", cluster, outcome);
+        Scenario.Require(outcome.Steps.All(s => s.Anomaly is "" ? double.IsFinite(s.TrainLoss) : s.Anomaly is "LOSS_NOT_FINITE"), "The numbers of a step that counted are not finite.", cluster, outcome);
+        Scenario.Require(outcome.Events("STEP_SKIPPED").All(e => e.Message.Contains($", of {late.Name}-", StringComparison.Ordinal)), "An event names another worker.", cluster, outcome);
+        Scenario.Require(outcome.Events("REPLICA_HEALED").Any(), "The worker was not given another copy.", cluster, outcome);
+        Scenario.Require(outcome.Steps is [.., { Anomaly: "", WorkerCount: 3 }] && outcome.Steps.Count == reference.Steps.Count, "The run does not end with sound steps of all workers.", cluster, outcome);
+        return
+        [
+            new Figure("steps in a row that changed nothing", MostInARow(skipped), 16, IsTime: false),
+            new Figure("workers lost", outcome.Events("WORKER_LOST").Count(), 0, IsTime: false),
+        ];
+
+        static int MostInARow(List<StepMetrics> steps) => steps.Index().GroupBy(s => s.Item.Step - s.Index).Max(g => g.Count());
+    }, "b");
+
+    /// <summary>Makes one of the gains of a layer norm no number: nothing else that goes from worker to worker has so many numbers near 1 in a row.</summary>
+    private static void Spoil(Span<byte> bytes)
+    {
+        const int Row = 64;
+        for (var phase = 0; phase < sizeof(float); phase++)
+        {
+            var near = 0;
+            for (var at = phase; at + sizeof(float) <= bytes.Length; at += sizeof(float))
+            {
+                near = BinaryPrimitives.ReadSingleLittleEndian(bytes[at..]) is > 0.7f and < 1.3f ? near + 1 : 0;
+                if (near == Row)
+                {
+                    BinaryPrimitives.WriteSingleLittleEndian(bytes[at..], float.NaN);
+                    return;
+                }
+            }
+        }
+    }
 
     private static async Task<IReadOnlyList<Figure>> CutAsync(
         ScenarioContext context, TrainingCluster cluster, string run, ClusterWorker victim, Action cut, Action heal, int seconds, Func<TrainingOutcome, Figure> further)
