@@ -114,7 +114,7 @@ internal static class MrBench
         Console.WriteLine(FormattableString.Invariant($"naive Bayes {NaiveBayes.Classify(train, test).Average(r => r ? 1.0 : 0):P1}"));
         foreach (var pretrained in new[] { false, true })
         {
-            foreach (var rate in pretrained ? new[] { 1e-4, 3e-4, 1e-3 } : [3e-4, 1e-3, 2e-3])
+            foreach (var rate in pretrained ? new[] { 1e-4, 3e-4 } : [3e-4, 1e-3])
             {
                 foreach (var dropout in new[] { 0.2, 0.4 })
                 {
