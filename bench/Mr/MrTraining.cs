@@ -32,21 +32,33 @@ internal sealed class MrTraining : IDisposable
     }
 
     /// <summary>The network after one epoch of language modelling; trained once, then kept. Returns its validation loss in nats per token.</summary>
-    public async Task<double> PretrainAsync()
+    public Task<double> PretrainAsync() => ModelAsync(PretrainedName, null, Recipe.Pretraining, () => (Stream("train"), Stream("valid")));
+
+    /// <summary>The pretrained network after another epoch on sentences without their labels; kept, too. Returns its loss on those held out.</summary>
+    /// <param name="name">A name for it, for <see cref="Classify"/>.</param>
+    /// <param name="sentences">What it learns from; one of ten is held out.</param>
+    public Task<double> AdaptAsync(string name, IReadOnlyList<Sentence> sentences)
     {
-        if (await _store.TryReadManifestAsync(PretrainedName) is { } kept)
+        IdStream Texts(bool heldOut) => new(sentences.Where(s => s.IsHeldOut == heldOut).Select(s => (int[])[.. _tokenizer.Encode(s.Text), _tokenizer.EndOfTextId]));
+        return ModelAsync($"models/{name}", PretrainedName, Recipe.Adapting, () => (Texts(false), Texts(true)));
+    }
+
+    private async Task<double> ModelAsync(string name, string? basis, Recipe recipe, Func<(IdStream Train, IdStream Validation)> texts)
+    {
+        if (await _store.TryReadManifestAsync(name) is { } kept)
         {
             return (double)kept.Properties["validation_loss"]!;
         }
 
-        var (train, validation) = (Stream("train"), Stream("valid"));
-        var steps = train.TokenCount / (Recipe.Pretraining.BatchSize * Recipe.Context) * Recipe.Pretraining.Epochs;
-        var spec = Spec(Recipe.Pretraining, steps, interval: Math.Max(1, steps / 5), seed: 1);
-        var model = LanguageModel.Create(Config(Recipe.Pretraining.Dropout, null), 1, torch.CPU);
+        var (train, validation) = texts();
+        var steps = train.TokenCount / (recipe.BatchSize * Recipe.Context) * recipe.Epochs;
+        var spec = Spec(recipe, steps, interval: Math.Max(1, steps / 5), seed: 1);
+        var config = Config(recipe.Dropout, null);
+        var model = basis is null ? LanguageModel.Create(config, 1, torch.CPU) : BaseModel.Load(Path.Combine(_folder, basis), config, 1, torch.CPU);
         using var replica = New(model, spec);
         var settings = TrainingSettings.From(spec);
-        var result = Train(replica, spec, new TrainingData(train, validation, settings), "pretraining");
-        var directory = _store.CreateDirectory(PretrainedName);
+        var result = Train(replica, spec, new TrainingData(train, validation, settings), name);
+        var directory = _store.CreateDirectory(name);
         await ModelDirectory.WriteAsync(directory, model, _tokenizer.ToJson());
         await directory.CommitAsync(new() { ["validation_loss"] = result.LastLoss });
         return result.LastLoss;
@@ -55,19 +67,19 @@ internal sealed class MrTraining : IDisposable
     /// <summary>Trains a classifier, keeps its best epoch by the loss of the held-out sentences, and says which test sentences it gets right.</summary>
     /// <param name="train">What it learns from; one of ten is held out.</param>
     /// <param name="test">What it is judged by.</param>
-    /// <param name="pretrained">It begins with the pretrained network.</param>
+    /// <param name="pretrained">It begins with this network, by its name in <see cref="AdaptAsync"/>; null for new weights.</param>
     /// <param name="recipe">How.</param>
     /// <param name="seed">Seed.</param>
-    public bool[] Classify(IReadOnlyList<Sentence> train, IReadOnlyList<Sentence> test, bool pretrained, Recipe recipe, long seed)
+    public bool[] Classify(IReadOnlyList<Sentence> train, IReadOnlyList<Sentence> test, string? pretrained, Recipe recipe, long seed)
     {
         var config = Config(recipe.Dropout, MrData.Labels);
-        var model = pretrained ? BaseModel.Load(Path.Combine(_folder, PretrainedName), config, seed, torch.CPU) : LanguageModel.Create(config, seed, torch.CPU);
+        var model = pretrained is null ? LanguageModel.Create(config, seed, torch.CPU) : BaseModel.Load(Path.Combine(_folder, "models", pretrained), config, seed, torch.CPU);
         IdStream Labelled(bool heldOut) => new(train.Where(s => s.IsHeldOut == heldOut).Select(s => (int[])[.. Encode(s.Text), _tokenizer.VocabularySize + s.Label]));
         var (learned, heldOut) = (Labelled(false), Labelled(true));
         var epoch = Math.Max(1, learned.DocumentCount / recipe.BatchSize);
         var spec = Spec(recipe, epoch * recipe.Epochs, interval: epoch, seed);
         using var replica = New(model, spec);
-        var best = Train(replica, spec, new LabelledData(learned, heldOut, _tokenizer.VocabularySize, _tokenizer.EndOfTextId, TrainingSettings.From(spec)), pretrained ? "fine-tuning" : "from scratch");
+        var best = Train(replica, spec, new LabelledData(learned, heldOut, _tokenizer.VocabularySize, _tokenizer.EndOfTextId, TrainingSettings.From(spec)), pretrained is null ? "from scratch" : "fine-tuning");
         best.Values!.CopyTo(model.Parameters.Values);
         var scores = new double[MrData.Labels.Length];
         return

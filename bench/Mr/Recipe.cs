@@ -28,7 +28,10 @@ internal sealed record Recipe
 
     public static Recipe Pretraining { get; } = new() { LearningRate = 1e-3, Epochs = 1, BatchSize = 8, Dropout = 0 };
 
-    public static Recipe FromScratch { get; } = new() { LearningRate = 1e-3, Epochs = 5 };
+    /// <summary>On the sentences that a fold is trained on, without their labels, before it is fine-tuned (as ULMFiT does, Howard and Ruder 2018).</summary>
+    public static Recipe Adapting { get; } = new() { LearningRate = 1e-3, Epochs = 1, BatchSize = 8, Dropout = 0.1 };
+
+    public static Recipe FromScratch { get; } = new() { LearningRate = 1e-3, Epochs = 5, Dropout = 0.4 };
 
     public static Recipe FineTuning { get; } = new() { LearningRate = 1e-3, Epochs = 5 };
 }
