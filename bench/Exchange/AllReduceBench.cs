@@ -14,6 +14,9 @@ internal static class AllReduceBench
 {
     private const string Python = "/usr/bin/python3";
 
+    private const int WarmUps = 30;
+    private const int LongWarmUps = 6;
+
     private static readonly string[] Sides = ["Gloo", "tcp", "plain", "plain-bf16", "exact", "exact-bf16"];
 
     // Of Gloo's speed, which floats of 4 bytes, whatever is sent.
@@ -37,7 +40,7 @@ internal static class AllReduceBench
 
         var text = new StringBuilder($"# allreduce: gradients summed over gRPC, beside Gloo and plain sockets\n\n{await Machine.DescribeAsync("dotnet run -c Release --project bench -- allreduce")}\n");
         text.AppendLine(CultureInfo.InvariantCulture, $"- Gloo of PyTorch {torch}; tcp: the same ring over blocking sockets, fp32. Ranks are processes on loopback");
-        text.AppendLine("- GB/s: bytes of the buffer as fp32, whatever is sent, over the time of the slowest rank; medians (best) of runs that all sides take in turn");
+        text.AppendLine(CultureInfo.InvariantCulture, $"- Measured after {WarmUps} all-reduces of each side ({LongWarmUps} of 100 M): until then .NET compiles its busiest methods anew, which takes up to half of the time. GB/s: bytes of the buffer as fp32, whatever is sent, over the time of the slowest rank; medians (best) of runs that all sides take in turn");
         text.AppendLine("- CPU: of a rank and GB of buffer. Allocated: managed memory of a rank and all-reduce, median. exact: integers summed, packed on the wire");
         var (figures, failed) = (new List<string>(), new List<string>());
         foreach (var length in lengths)
@@ -73,7 +76,7 @@ internal static class AllReduceBench
             var results = Sides.ToDictionary(side => side, _ => new List<Run>());
             foreach (var side in Sides)
             {
-                await RunAsync(side, 2);
+                await RunAsync(side, length > 50_000_000 ? LongWarmUps : WarmUps);
             }
 
             for (var round = 0; round < rounds; round++)

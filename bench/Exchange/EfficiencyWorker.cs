@@ -21,6 +21,10 @@ internal static class EfficiencyWorker
 
     private const int Warmup = 2;
 
+    /// <summary>All-reduces before each measurement, and their elements: until some dozens are done, .NET compiles its busiest methods anew.</summary>
+    private const int WarmUpExchanges = 25;
+    private const int WarmUpLength = 10_000_000;
+
     public static async Task<int> RunAsync(string[] arguments)
     {
         var rank = int.Parse(arguments[0], CultureInfo.InvariantCulture);
@@ -32,13 +36,35 @@ internal static class EfficiencyWorker
         for (var epoch = 1; Console.ReadLine() is { } line; epoch++)
         {
             var words = line.Split(' ');
-            await using var ring = ports.Length > 1 ? new GrpcRingTransport(epoch, rank, [.. ports.Select(port => $"http://localhost:{port}")]) : null;
+            if (Ring() is { } warmUp)
+            {
+                registry.Enter(epoch++, warmUp);
+                await WarmUpAsync(warmUp, AllReduceRank.Formats[words[2] == "bf16" ? $"{words[1]}-bf16" : words[1]]);
+                await warmUp.DisposeAsync();
+            }
+
+            await using var ring = Ring();
             registry.Enter(epoch, ring);
             Train(words, new RingPlace(ring, rank, ports.Length));
             Console.WriteLine("done");
+
+            GrpcRingTransport? Ring() => ports.Length > 1 ? new GrpcRingTransport(epoch, rank, [.. ports.Select(port => $"http://localhost:{port}")]) : null;
         }
 
         return 0;
+    }
+
+    private static async Task WarmUpAsync(GrpcRingTransport ring, ExchangeFormat format)
+    {
+        var reduce = new RingAllReduce(ring);
+        var values = new float[WarmUpLength];
+        var buffer = new ExchangeBuffer(values.Length, 8, () => values, format: format);
+        for (var step = 1; step <= WarmUpExchanges; step++)
+        {
+            buffer.Clear(gradients: false);
+            buffer.Add(values, overwrite: true, 1);
+            await reduce.RunAsync(step, Buckets.Gradients, buffer);
+        }
     }
 
     private static void Train(string[] words, RingPlace place)
