@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using LlmPipeline.Fakes;
 
 namespace LlmPipeline.EndToEnd.Tests;
@@ -46,27 +45,6 @@ public sealed class TlsTests
         Assert.Contains("--certificate FILE", nameless.Output, StringComparison.Ordinal);
     }
 
-    private static async Task<(int Code, string Output)> CallAsync(string[] arguments)
-    {
-        var start = new ProcessStartInfo(Environment.GetEnvironmentVariable("DOTNET_HOST_PATH") ?? "dotnet", ["exec", ServiceProcess.AssemblyOf("Cli"), .. arguments])
-        {
-            RedirectStandardOutput = true,
-            RedirectStandardError = true,
-            UseShellExecute = false,
-        };
-        using var process = Process.Start(start)!;
-        var (output, error) = (process.StandardOutput.ReadToEndAsync(), process.StandardError.ReadToEndAsync());
-        using var limit = new CancellationTokenSource(PipelineProcesses.Patience);
-        try
-        {
-            await process.WaitForExitAsync(limit.Token);
-        }
-        catch (OperationCanceledException)
-        {
-            process.Kill();
-            throw new TimeoutException($"llmpipe {string.Join(' ', arguments)}: {await output}{await error}");
-        }
-
-        return (process.ExitCode, await output + await error);
-    }
+    private static Task<(int Code, string Output)> CallAsync(string[] arguments) =>
+        ChildTool.CallAsync(Environment.GetEnvironmentVariable("DOTNET_HOST_PATH") ?? "dotnet", ["exec", ServiceProcess.AssemblyOf("Cli"), .. arguments], PipelineProcesses.Patience);
 }

@@ -4,10 +4,11 @@ using Xunit;
 namespace LlmPipeline.Fakes;
 
 /// <summary>Runs a program to its end.</summary>
-internal static class ChildTool
+public static class ChildTool
 {
-    /// <summary>Runs it in the temporary folder; the test fails with its output when it fails or takes too long.</summary>
-    public static async Task RunAsync(string file, string[] arguments, TimeSpan time)
+    /// <summary>Runs it in the temporary folder; the test fails with its output when it takes too long.</summary>
+    /// <returns>Exit code, and what it wrote: output, then errors.</returns>
+    public static async Task<(int Code, string Output)> CallAsync(string file, string[] arguments, TimeSpan time)
     {
         using var process = Process.Start(new ProcessStartInfo(file, arguments)
         {
@@ -26,6 +27,13 @@ internal static class ChildTool
             Assert.Fail($"{file} {string.Join(' ', arguments)} did not end within {time}: {string.Join('\n', await output)}");
         }
 
-        Assert.True(process.ExitCode == 0, string.Join('\n', await output));
+        return (process.ExitCode, string.Join('\n', await output));
+    }
+
+    /// <summary>The same; the test also fails when the program does.</summary>
+    public static async Task RunAsync(string file, string[] arguments, TimeSpan time)
+    {
+        var (code, output) = await CallAsync(file, arguments, time);
+        Assert.True(code == 0, output);
     }
 }
