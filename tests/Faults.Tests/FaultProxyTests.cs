@@ -132,6 +132,10 @@ public sealed class FaultProxyTests : IDisposable
     public async Task APartitionHidesThatTheOtherSideIsGoneUntilItHeals()
     {
         using var pair = await ConnectAsync();
+
+        // The proxy may hear of its own connection later than the server does.
+        await pair.Server.SendAsync(new byte[1]);
+        await ReadAsync(pair.Client, 1);
         _proxy.IsPartitioned = true;
         pair.Server.LingerState = new LingerOption(true, 0);
         pair.Server.Close();

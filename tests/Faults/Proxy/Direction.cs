@@ -55,7 +55,7 @@ public sealed class Direction
     /// <summary>Changes bytes on their way; null: they arrive as they were sent.</summary>
     public BytesOnTheWay? Tamper { get; set; }
 
-    /// <summary>Bytes that have arrived on the other side.</summary>
+    /// <summary>Bytes that were let through.</summary>
     public long Passed => Interlocked.Read(ref _passed);
 
     /// <summary>Waits until bytes may pass; returns how many of those wanted.</summary>

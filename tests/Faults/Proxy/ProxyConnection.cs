@@ -137,9 +137,11 @@ internal sealed class ProxyConnection(Socket client, FaultProxy proxy) : IDispos
 
                 var taken = await direction.TakeAsync(wanted, cancellationToken);
                 await direction.WaitForTurnAsync(taken, cancellationToken);
+
+                // Who has received bytes finds them counted.
+                direction.Pass(taken);
                 await SendAsync(to, bytes.AsMemory(sent, taken), cancellationToken);
                 (sent, passed) = (sent + taken, passed + taken);
-                direction.Pass(taken);
             }
 
             if (count == 0)
