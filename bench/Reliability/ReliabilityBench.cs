@@ -65,6 +65,7 @@ internal static class ReliabilityBench
             # Reliability tests at many random instants
 
             {await Machine.DescribeAsync($"dotnet run -c Release --project bench -- reliability {string.Join(' ', arguments)}".TrimEnd())}
+            - Measured in several calls, whose results are kept (`--anew` forgets them): date, commit and load are those of the last one.
             - A million parameters, 3 workers and a coordinator as processes, 300 steps, a checkpoint every 50. Load average at the end: {Machine.LoadAverage()} on {Environment.ProcessorCount} cores; goals are for a quiet machine.
 
             "Exact": every loss and the hash of weights and optimizer state are those of an undisturbed run on one worker, compared with `==`.

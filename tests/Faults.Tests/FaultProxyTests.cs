@@ -183,6 +183,22 @@ public sealed class FaultProxyTests : IDisposable
         Assert.Equal(SocketError.ConnectionReset, error.SocketErrorCode);
     }
 
+    [Fact]
+    public async Task ARefusalIsNotHeardThroughAPartition()
+    {
+        _server.Stop();
+        _proxy.IsPartitioned = true;
+        using var client = new TcpClient();
+        await client.ConnectAsync(_proxy.Endpoint);
+        var receiving = client.Client.ReceiveAsync(new byte[1]);
+        await Task.Delay(100);
+        Assert.False(receiving.IsCompleted);
+
+        _proxy.IsPartitioned = false;
+        var error = await Assert.ThrowsAsync<SocketException>(() => receiving.WaitAsync(Patience));
+        Assert.Equal(SocketError.ConnectionReset, error.SocketErrorCode);
+    }
+
     public void Dispose()
     {
         _proxy.Dispose();

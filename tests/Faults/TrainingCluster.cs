@@ -18,7 +18,7 @@ public sealed class TrainingCluster : IDisposable
     private readonly bool _proxied;
     private readonly IPAddress? _listen;
     private int _runs;
-    private DateTime _shrunkAt;
+    private DateTime _endedAt;
 
     /// <summary>Starts the Preprocessor and the coordinator.</summary>
     /// <param name="proxied">Put proxies before the coordinator and before every worker.</param>
@@ -112,7 +112,7 @@ public sealed class TrainingCluster : IDisposable
     /// <summary>Creates a run; returns its name. Waits until the coordinator has missed the workers that were ended for it, which would begin the run otherwise.</summary>
     public async Task<string> CreateAsync(RunSpec spec)
     {
-        if (_shrunkAt + MissedAfter - DateTime.UtcNow is var left && left > TimeSpan.Zero)
+        if (_endedAt + MissedAfter - DateTime.UtcNow is var left && left > TimeSpan.Zero)
         {
             await Task.Delay(left);
         }
@@ -153,17 +153,17 @@ public sealed class TrainingCluster : IDisposable
         }
     }
 
+    /// <summary>Whether a run is past its training.</summary>
+    public static bool IsTrained(Run run) => run.State is State.Evaluating or State.Publishing or State.Succeeded or State.Failed or State.Cancelled;
+
     private void End(ClusterWorker worker)
     {
         if (worker.Process.IsRunning)
         {
             worker.Process.Kill();
-            _shrunkAt = DateTime.UtcNow;
+            _endedAt = DateTime.UtcNow;
         }
     }
-
-    /// <summary>Whether a run is past its training.</summary>
-    public static bool IsTrained(Run run) => run.State is State.Evaluating or State.Publishing or State.Succeeded or State.Failed or State.Cancelled;
 }
 
 /// <summary>A worker of a cluster.</summary>

@@ -18,18 +18,9 @@ internal sealed class ProxyConnection(Socket client, FaultProxy proxy) : IDispos
     public async Task RunAsync(CancellationToken stop)
     {
         using var linked = CancellationTokenSource.CreateLinkedTokenSource(stop, _over.Token);
-        try
-        {
-            client.NoDelay = true;
-            _target = new Socket(SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
-            await _target.ConnectAsync(proxy.Target, linked.Token);
-            await Task.WhenAll(PumpAsync(client, _target, proxy.ToTarget, proxy.FromTarget, linked.Token), PumpAsync(_target, client, proxy.FromTarget, proxy.ToTarget, linked.Token));
-        }
-        catch (Exception exception) when (exception is SocketException or OperationCanceledException or ObjectDisposedException)
-        {
-            // Refused, reset or broken: so is the other side.
-            Reset();
-        }
+
+        // A target that refuses, or is gone before it is known to be there, is news of it like any other.
+        await EndAsync(ConnectAsync(linked.Token), proxy.FromTarget, linked.Token);
     }
 
     /// <summary>Closes both sides with RST.</summary>
@@ -57,6 +48,14 @@ internal sealed class ProxyConnection(Socket client, FaultProxy proxy) : IDispos
     {
         client.Dispose();
         _target?.Dispose();
+    }
+
+    private async Task ConnectAsync(CancellationToken cancellationToken)
+    {
+        client.NoDelay = true;
+        _target = new Socket(SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
+        await _target.ConnectAsync(proxy.Target, cancellationToken);
+        await Task.WhenAll(PumpAsync(client, _target, proxy.ToTarget, proxy.FromTarget, cancellationToken), PumpAsync(_target, client, proxy.FromTarget, proxy.ToTarget, cancellationToken));
     }
 
     private async Task PumpAsync(Socket from, Socket to, Direction direction, Direction back, CancellationToken cancellationToken)
