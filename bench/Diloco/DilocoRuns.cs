@@ -1,8 +1,7 @@
 using System.Globalization;
-using System.Net;
-using System.Net.Sockets;
 using System.Text.Json;
 using LlmPipeline.Bench.Measuring;
+using LlmPipeline.Fakes;
 
 namespace LlmPipeline.Bench.Diloco;
 
@@ -13,7 +12,7 @@ internal sealed class DilocoRuns(string folder)
     /// <summary>A training over loopback; what is known is not run again.</summary>
     public Task<DilocoResult> GetAsync(DilocoJob job) => GetAsync(job, "loopback", async () =>
     {
-        string[] addresses = [.. FreePorts(job.Workers).Select(port => $"http://127.0.0.1:{port}")];
+        string[] addresses = [.. FreePort.Several(job.Workers).Select(port => $"http://127.0.0.1:{port}")];
         return await RunAsync(job, addresses, (_, jobFile) => MeasuredProcess.RunSelfAsync(DilocoRank.Command, jobFile));
     });
 
@@ -61,14 +60,5 @@ internal sealed class DilocoRuns(string folder)
         }));
         double Said(string name) => MeasuredProcess.Said(measured[0].Output, name) ?? throw new InvalidOperationException($"A training did not say its {name}: {measured[0].Output}");
         return new DilocoResult(Said("loss"), (long)Said("bytes_sent"), Said("seconds"));
-    }
-
-    private static List<int> FreePorts(int count)
-    {
-        var listeners = Enumerable.Range(0, count).Select(_ => new TcpListener(IPAddress.Loopback, 0)).ToList();
-        listeners.ForEach(l => l.Start());
-        var ports = listeners.Select(l => ((IPEndPoint)l.LocalEndpoint).Port).ToList();
-        listeners.ForEach(l => l.Dispose());
-        return ports;
     }
 }

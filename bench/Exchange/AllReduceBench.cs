@@ -1,8 +1,7 @@
 using System.Globalization;
-using System.Net;
-using System.Net.Sockets;
 using System.Text;
 using LlmPipeline.Bench.Measuring;
+using LlmPipeline.Fakes;
 
 namespace LlmPipeline.Bench.Exchange;
 
@@ -62,7 +61,7 @@ internal static class AllReduceBench
     private static async Task MeasureAsync(int length, int size, int rounds, StringBuilder text, List<string> figures, List<string> failed)
     {
         Console.WriteLine($"== {length / 1_000_000} M floats, {size} ranks");
-        var ports = FreePorts((2 * size) + 1);
+        var ports = FreePort.Several((2 * size) + 1);
         List<RankProcess> gloo = [], ours = [];
         try
         {
@@ -125,20 +124,6 @@ internal static class AllReduceBench
                 failed.Add(string.Create(CultureInfo.InvariantCulture, $"{goal.Side} of {length / 1_000_000} M on {size} ranks is at {share:F2} of Gloo, not {goal.Share}"));
             }
         }
-    }
-
-    /// <summary>Ports that nobody listens on just now.</summary>
-    internal static int[] FreePorts(int count)
-    {
-        var sockets = Enumerable.Range(0, count).Select(_ => new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp)).ToArray();
-        foreach (var socket in sockets)
-        {
-            socket.Bind(new IPEndPoint(IPAddress.Loopback, 0));
-        }
-
-        var ports = sockets.Select(s => ((IPEndPoint)s.LocalEndPoint!).Port).ToArray();
-        Array.ForEach(sockets, s => s.Dispose());
-        return ports;
     }
 
     private sealed record Goal(int Length, string Side, double Share);

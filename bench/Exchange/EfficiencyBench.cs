@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text;
 using LlmPipeline.Bench.Measuring;
+using LlmPipeline.Fakes;
 
 namespace LlmPipeline.Bench.Exchange;
 
@@ -24,7 +25,7 @@ internal static class EfficiencyBench
     {
         var rounds = arguments.Length > 0 ? int.Parse(arguments[0], CultureInfo.InvariantCulture) : 3;
         int[] microBatches = arguments.Length > 1 ? [int.Parse(arguments[1], CultureInfo.InvariantCulture)] : [1, 2, 4];
-        var ports = AllReduceBench.FreePorts(4);
+        var ports = FreePort.Several(4);
         var last = Environment.ProcessorCount - 1;
         using var lone = RankProcess.OfSelf([EfficiencyWorker.Command, "0", $"{ports[2]}"], last);
         using var neighbour = RankProcess.OfSelf([EfficiencyWorker.Command, "0", $"{ports[3]}"], last - 1);

@@ -1,9 +1,8 @@
 using System.Globalization;
-using System.Net;
-using System.Net.Sockets;
 using System.Security.Cryptography;
 using System.Text;
 using System.Text.Json;
+using LlmPipeline.Fakes;
 
 namespace LlmPipeline.Bench.Quality;
 
@@ -31,8 +30,8 @@ internal sealed record Trained(double Loss, double Accuracy, double NgramLoss, l
 /// <param name="bench">Begins the names of its runs.</param>
 internal sealed class TrainingRuns(string folder, int workers, string bench = "quality") : IAsyncDisposable
 {
-    private readonly int _httpPort = FreePort();
-    private readonly int _grpcPort = FreePort();
+    private readonly int _httpPort = FreePort.Next();
+    private readonly int _grpcPort = FreePort.Next();
     private Application? _application;
 
     private string Endpoint => $"http://localhost:{_grpcPort}";
@@ -124,12 +123,5 @@ internal sealed class TrainingRuns(string folder, int workers, string bench = "q
             evaluation.GetProperty("ngram").GetProperty("loss").GetDouble(),
             long.Parse(model.GetProperty("token_count").GetString()!, CultureInfo.InvariantCulture),
             run.GetProperty("progress").GetProperty("train_seconds").GetDouble());
-    }
-
-    private static int FreePort()
-    {
-        using var listener = new TcpListener(IPAddress.Loopback, 0);
-        listener.Start();
-        return ((IPEndPoint)listener.LocalEndpoint).Port;
     }
 }

@@ -1,8 +1,7 @@
 using System.Diagnostics;
 using System.Globalization;
-using System.Net;
-using System.Net.Sockets;
 using System.Runtime.InteropServices;
+using LlmPipeline.Fakes;
 
 namespace LlmPipeline.Faults;
 
@@ -13,14 +12,14 @@ public sealed partial class ServiceProcess(string name, string project, IReadOnl
 
     private readonly Lock _lock = new();
     private readonly Queue<string> _output = new();
-    private readonly int _httpPort = FreePort();
+    private readonly int _httpPort = FreePort.Next();
     private Process? _process;
 
     /// <summary>Name in messages and telemetry.</summary>
     public string Name => name;
 
     /// <summary>Port of its gRPC endpoint, the same after a restart.</summary>
-    public int Port { get; } = FreePort();
+    public int Port { get; } = FreePort.Next();
 
     /// <summary>Where it listens.</summary>
     public string Host { get; init; } = "localhost";
@@ -150,25 +149,6 @@ public sealed partial class ServiceProcess(string name, string project, IReadOnl
     {
         Kill();
         _process?.Dispose();
-    }
-
-    /// <summary>A port that nobody listens on just now.</summary>
-    // Below the ports that the system gives to outgoing connections, one of which could take it before the service is started.
-    private static int FreePort()
-    {
-        while (true)
-        {
-            using var listener = new TcpListener(IPAddress.Loopback, Random.Shared.Next(10_000, 32_000));
-            try
-            {
-                listener.Start();
-                return ((IPEndPoint)listener.LocalEndpoint).Port;
-            }
-            catch (SocketException)
-            {
-                // Somebody has it.
-            }
-        }
     }
 
     /// <summary>A program of the solution, as it was built with the one that runs here.</summary>

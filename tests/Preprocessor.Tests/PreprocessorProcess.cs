@@ -1,12 +1,11 @@
 using System.ComponentModel;
 using System.Diagnostics;
 using System.Globalization;
-using System.Net;
-using System.Net.Sockets;
 using System.Runtime.InteropServices;
 using Grpc.Core;
 using Grpc.Net.Client;
 using LlmPipeline.Datasets.V1;
+using LlmPipeline.Fakes;
 
 namespace LlmPipeline.Preprocessor.Tests;
 
@@ -30,7 +29,7 @@ internal sealed partial class PreprocessorProcess : IAsyncDisposable
 
     public static PreprocessorProcess Start(string storage, string scratch, long unitBytes = 32 << 20)
     {
-        var port = FreePort();
+        var port = FreePort.Next();
         var process = Process.Start(new ProcessStartInfo("dotnet", ["exec", Path.Combine(AppContext.BaseDirectory, "LlmPipeline.Preprocessor.dll")])
         {
             Environment =
@@ -76,13 +75,6 @@ internal sealed partial class PreprocessorProcess : IAsyncDisposable
         {
             throw new Win32Exception(Marshal.GetLastPInvokeError());
         }
-    }
-
-    private static int FreePort()
-    {
-        using var listener = new TcpListener(IPAddress.Loopback, 0);
-        listener.Start();
-        return ((IPEndPoint)listener.LocalEndpoint).Port;
     }
 
     [LibraryImport("libc", EntryPoint = "kill", SetLastError = true)]

@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using Grpc.Core;
+using LlmPipeline.Fakes;
 using LlmPipeline.Trainer.Collectives;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.Extensions.DependencyInjection;
@@ -17,7 +18,7 @@ public sealed class GrpcRingTests : IAsyncLifetime
     {
         for (var i = 0; i < 3; i++)
         {
-            var port = TestHost.FreePort();
+            var port = FreePort.Next();
             var registry = new RingRegistry();
             _apps.Add(await TestHost.StartAsync(port, b => b.Services.AddSingleton(registry), a => a.MapGrpcService<PeerGradientService>()));
             _registries.Add(registry);
@@ -171,7 +172,7 @@ public sealed class GrpcRingTests : IAsyncLifetime
     [InlineData("huge")]
     public async Task AHostileChunkBreaksTheRingAndTouchesNothing(string kind)
     {
-        var port = TestHost.FreePort();
+        var port = FreePort.Next();
         await using var hostile = await TestHost.StartAsync(port, b => b.Services.AddSingleton(new HostileService(kind)), a => a.MapGrpcService<HostileService>());
         var ring = new GrpcRingTransport(1, 0, [_addresses[0], $"http://localhost:{port}"]);
         _registries[0].Enter(1, ring);

@@ -1,4 +1,5 @@
 using Grpc.Core;
+using LlmPipeline.Fakes;
 using LlmPipeline.Trainer.Collectives;
 using LlmPipeline.Trainer.Worker;
 using LlmPipeline.Workers.V1;
@@ -11,7 +12,7 @@ public sealed class PeerStateTests : IAsyncLifetime
 {
     private readonly RingRegistry _registry = new();
     private readonly ReplicaHolder _holder = new();
-    private readonly int _port = TestHost.FreePort();
+    private readonly int _port = FreePort.Next();
     private readonly Replica _source = TinyRun.NewReplica(TinyRun.Spec());
     private readonly Replica _target = TinyRun.NewReplica(TinyRun.Spec(s => s.Seed = 99));
     private WebApplication? _app;

@@ -1,5 +1,4 @@
 using System.Net;
-using System.Net.Sockets;
 using LlmPipeline.ServiceDefaults;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
@@ -13,14 +12,6 @@ namespace LlmPipeline.Trainer.Tests;
 /// <summary>Web applications on loopback, HTTP/2 without TLS.</summary>
 internal static class TestHost
 {
-    /// <summary>A port that nobody listens on just now.</summary>
-    public static int FreePort()
-    {
-        using var listener = new TcpListener(IPAddress.Loopback, 0);
-        listener.Start();
-        return ((IPEndPoint)listener.LocalEndpoint).Port;
-    }
-
     public static Task<WebApplication> StartAsync(int port, Action<WebApplicationBuilder> add, Action<WebApplication> map, params (string Key, string Value)[] settings) =>
         StartAsync(new IPEndPoint(IPAddress.Loopback, port), add, map, settings);
 

@@ -111,7 +111,7 @@ public sealed class TlsTests : IAsyncLifetime
 
     private async Task<(WebApplication App, int Port)> StartAsync(RingRegistry? registry = null, (string, string)[]? settings = null)
     {
-        var port = TestHost.FreePort();
+        var port = FreePort.Next();
         registry ??= new RingRegistry();
         var app = await TestHost.StartAsync(
             port,

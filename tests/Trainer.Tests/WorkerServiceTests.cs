@@ -12,7 +12,7 @@ namespace LlmPipeline.Trainer.Tests;
 public sealed class WorkerServiceTests : IAsyncLifetime
 {
     private readonly TemporaryFolder _folder = new();
-    private readonly int _coordinatorPort = TestHost.FreePort();
+    private readonly int _coordinatorPort = FreePort.Next();
     private readonly List<WebApplication> _workers = [];
     private WebApplication? _coordinator;
     private (string, string)[] _tls = [];
@@ -232,7 +232,7 @@ public sealed class WorkerServiceTests : IAsyncLifetime
     {
         for (var i = 0; i < count; i++)
         {
-            var port = TestHost.FreePort();
+            var port = FreePort.Next();
             _workers.Add(await TestHost.StartAsync(
                 port,
                 b =>

@@ -1,8 +1,7 @@
 using System.Diagnostics;
 using System.Globalization;
-using System.Net;
-using System.Net.Sockets;
 using Grpc.Net.Client;
+using LlmPipeline.Fakes;
 
 namespace LlmPipeline.EndToEnd.Tests.Tracing;
 
@@ -55,7 +54,7 @@ internal sealed class AppHostProcess : IAsyncDisposable
         var folder = output.Replace(Path.Combine("tests", "EndToEnd.Tests"), "AppHost", StringComparison.Ordinal);
         Assert.SkipWhen(File.Exists(Path.Combine(folder, "Aspire.Hosting.dll")), "The AppHost was built for Aspire; build with UseAspire=false.");
 
-        var (http, grpc) = (FreePort(), FreePort());
+        var (http, grpc) = (FreePort.Next(), FreePort.Next());
         var storage = Directory.CreateTempSubdirectory("llmpipeline-e2e-");
         var start = new ProcessStartInfo("dotnet", ["exec", Path.Combine(folder, "LlmPipeline.AppHost.dll"), "--verbose",
             $"--http-port={http}", $"--grpc-port={grpc}", $"--ConnectionStrings:storage=folder={storage.FullName}", .. arguments])
@@ -100,13 +99,6 @@ internal sealed class AppHostProcess : IAsyncDisposable
             _process.Dispose();
             _storage.Delete(recursive: true);
         }
-    }
-
-    private static int FreePort()
-    {
-        using var listener = new TcpListener(IPAddress.Loopback, 0);
-        listener.Start();
-        return ((IPEndPoint)listener.LocalEndpoint).Port;
     }
 
     private void Add(string? line)

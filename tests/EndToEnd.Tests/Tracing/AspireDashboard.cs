@@ -2,7 +2,6 @@ using System.Diagnostics;
 using System.Globalization;
 using System.Net;
 using System.Net.Http.Json;
-using System.Net.Sockets;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using LlmPipeline.Fakes;
@@ -42,7 +41,7 @@ internal sealed class AspireDashboard : IAsyncDisposable
         var cli = Path.Combine(folder, "node_modules", Package, "bin", "aspire");
         await RunAsync(cli, ["setup", "--non-interactive"], home);
 
-        var (frontend, otlp, otlpHttp) = (FreePort(), FreePort(), FreePort());
+        var (frontend, otlp, otlpHttp) = (FreePort.Next(), FreePort.Next(), FreePort.Next());
         var otlpUrl = string.Create(CultureInfo.InvariantCulture, $"http://localhost:{otlp}");
         var process = Start(cli, ["dashboard", "run", "--allow-anonymous", "--non-interactive",
             "--frontend-url", $"http://localhost:{frontend}", "--otlp-grpc-url", otlpUrl, "--otlp-http-url", $"http://localhost:{otlpHttp}"], home);
@@ -86,13 +85,6 @@ internal sealed class AspireDashboard : IAsyncDisposable
 
     private static string ServiceOf(JsonNode resource) => resource["attributes"]!.AsArray()
         .First(attribute => attribute!["key"]!.GetValue<string>() == "service.name")!["value"]!["stringValue"]!.GetValue<string>();
-
-    private static int FreePort()
-    {
-        using var listener = new TcpListener(IPAddress.Loopback, 0);
-        listener.Start();
-        return ((IPEndPoint)listener.LocalEndpoint).Port;
-    }
 
     private static async Task RunAsync(string program, string[] arguments, string? home)
     {

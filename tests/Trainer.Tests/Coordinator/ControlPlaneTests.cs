@@ -1,6 +1,7 @@
 using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
 using Grpc.Core;
+using LlmPipeline.Fakes;
 using LlmPipeline.Runs.V1;
 using LlmPipeline.Storage;
 using LlmPipeline.Trainer.Coordinator;
@@ -21,7 +22,7 @@ public sealed class ControlPlaneTests
         await harness.StopCoordinatorAsync();
         for (var race = 0; race < 100; race++)
         {
-            var ports = new[] { TestHost.FreePort(), TestHost.FreePort() };
+            var ports = new[] { FreePort.Next(), FreePort.Next() };
             using var barrier = new Barrier(2);
             var apps = await Task.WhenAll(ports.Select(port => Task.Factory.StartNew(() =>
             {

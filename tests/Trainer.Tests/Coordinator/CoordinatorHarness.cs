@@ -17,8 +17,8 @@ internal sealed class CoordinatorHarness : IAsyncDisposable
     public static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
 
     private readonly TemporaryFolder _folder = new();
-    private readonly int _port = TestHost.FreePort();
-    private readonly int _servicesPort = TestHost.FreePort();
+    private readonly int _port = FreePort.Next();
+    private readonly int _servicesPort = FreePort.Next();
     private readonly GrpcChannel _channel;
     private readonly (string, string)[] _settings;
     private WebApplication? _services;

@@ -1,4 +1,5 @@
 using Grpc.Core;
+using LlmPipeline.Fakes;
 using LlmPipeline.Runs.V1;
 using LlmPipeline.Trainer.Coordinator;
 using Microsoft.Extensions.DependencyInjection;
@@ -171,7 +172,7 @@ public sealed class RunCallsTests
         await using var harness = await CoordinatorHarness.StartAsync();
         harness.Preprocessor.Hold();
         await harness.CreateAsync();
-        await using var second = await harness.StartOneAsync(TestHost.FreePort());
+        await using var second = await harness.StartOneAsync(FreePort.Next());
         var runs = second.Services.GetRequiredService<RunCatalog>();
         await Task.Delay(300);
         Assert.False(runs.IsOpen);
