@@ -49,7 +49,10 @@ public sealed class LowCommunicationTests(ReferenceSetup setup)
         Assert.Equal(Steps, outcome.Steps.Count);
         Assert.True(outcome.Steps[^1].TrainLoss < outcome.Steps[0].TrainLoss - 0.5);
 
-        // Of the others nobody has it: it is not in storage.
+        // Of the others nobody has it: it is not in storage, of which nothing is open once all have ended.
+        cluster.Rest();
+        cluster.Pipeline.Coordinator.Kill();
+        cluster.Pipeline.Preprocessor.Kill();
         var needle = Encoding.UTF8.GetBytes(Secret);
         var files = Directory.EnumerateFiles(cluster.Pipeline.StorageFolder, "*", SearchOption.AllDirectories).ToList();
         Assert.NotEmpty(files);
