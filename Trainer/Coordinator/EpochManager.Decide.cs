@@ -159,19 +159,29 @@ internal sealed partial class EpochManager
             return Wait("all is well", null);
         }
 
-        if (epoch.Members.Count >= job.MaxWorkers)
+        var ready = newcomers.Where(w => w.IsPreparedFor(job)).ToList();
+        foreach (var newcomer in newcomers)
         {
-            foreach (var spare in newcomers.Where(w => w.Assignment is not { Epoch: null }))
-            {
-                Assign(spare, null);
-            }
-
-            return Wait("as many workers take part as may", null);
+            Prepare(epoch, newcomer);
         }
 
-        return JoinQuiet(newcomers) is { } quiet
-            ? Wait("more workers may be joining", quiet)
-            : Form(job, $"{string.Join(", ", newcomers.Select(w => w.Id).Take(8))} joined");
+        return epoch.Members.Count >= job.MaxWorkers ? Wait("as many workers take part as may", null)
+            : ready.Count == 0 ? Wait("newcomers prepare", null)
+            : JoinQuiet(ready) is { } quiet ? Wait("more workers may be joining", quiet)
+            : Form(job, $"{string.Join(", ", ready.Select(w => w.Id).Take(8))} joined");
+    }
+
+    /// <summary>Lets a worker make itself ready while the members step on: one that takes part from the next epoch on, or when a member is gone.</summary>
+    private void Prepare(Epoch epoch, EpochWorker newcomer)
+    {
+        if (newcomer.Assignment?.Epoch is not { } plan || plan.Epoch != epoch.Number)
+        {
+            Assign(newcomer, epoch.ToPrepare());
+        }
+        else if (newcomer.Failure is { } failure && failure.Epoch == epoch.Number && _standingBy.Add(newcomer.Id))
+        {
+            _notices.Add(new WorkerNotice(RunEvents.WorkerStandsBy, $"{newcomer.Id} stands by, as it cannot prepare to take part, and tries again: {failure.Message}"));
+        }
     }
 
     private EpochDecision Form(TrainingJob job, string reason) =>

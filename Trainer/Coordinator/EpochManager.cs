@@ -12,7 +12,7 @@ internal sealed partial class EpochManager(TimeProvider time, EpochTimings timin
     private readonly Signal _changed = new();
     private readonly Dictionary<string, EpochWorker> _workers = new(StringComparer.Ordinal);
     private readonly List<WorkerNotice> _notices = [];
-    private readonly HashSet<string> _strangers = new(StringComparer.Ordinal);
+    private readonly HashSet<string> _standingBy = new(StringComparer.Ordinal);
     private readonly Dictionary<string, (string Id, long Kills)> _memoryKills = new(StringComparer.Ordinal);
     private bool _open;
     private long _version;
@@ -54,7 +54,7 @@ internal sealed partial class EpochManager(TimeProvider time, EpochTimings timin
         {
             (_job, _jobSince, _cancel, _epoch, _brokenEpochs) = (job, time.GetTimestamp(), false, null, 0);
             _notices.Clear();
-            _strangers.Clear();
+            _standingBy.Clear();
             _open = true;
             ReleaseIdle();
         }
@@ -154,7 +154,7 @@ internal sealed partial class EpochManager(TimeProvider time, EpochTimings timin
                 Members = { members.Select(m => new EpochMember { WorkerId = m.Id, Address = m.Address }) },
             };
             _brokenEpochs = _epoch?.BrokenAt is null ? 0 : _brokenEpochs + 1;
-            _epoch = new Epoch(number, [.. members.Select(m => m.Id)]);
+            _epoch = new Epoch(plan);
             foreach (var worker in _workers.Values)
             {
                 var rank = members.IndexOf(worker);
@@ -188,7 +188,7 @@ internal sealed partial class EpochManager(TimeProvider time, EpochTimings timin
             ?? present.GroupBy(w => w.Fingerprint).OrderByDescending(g => g.Count()).ThenBy(g => g.Min(w => w.JoinedAt)).First().First()).Fingerprint;
         foreach (var stranger in present.Where(w => w.Fingerprint != ours))
         {
-            if (_strangers.Add(stranger.Id))
+            if (_standingBy.Add(stranger.Id))
             {
                 _notices.Add(new WorkerNotice(RunEvents.WorkerStandsBy,
                     $"{stranger.Id} stands by: {Difference(stranger.Fingerprint, ours)}, so it may round differently, and the result would depend on who computed what. Start it on a machine of the same kind with the same settings, or set training.exchange.mode: plain."));
@@ -240,7 +240,7 @@ internal sealed partial class EpochManager(TimeProvider time, EpochTimings timin
     /// <summary>Survivors in their order, then those known from before a restart, then the others by state and time of joining.</summary>
     private List<EpochWorker> ChooseMembers(TrainingJob job) =>
     [
-        .. Candidates(job)
+        .. Ready(job, Candidates(job))
             .OrderBy(w => IndexOf(_epoch?.Members ?? [], w.Id))
             .ThenBy(w => IndexOf(job.ExpectedWorkers, w.Id))
             .ThenByDescending(w => w.StepOf(job))
@@ -248,6 +248,13 @@ internal sealed partial class EpochManager(TimeProvider time, EpochTimings timin
             .ThenBy(w => w.Id, StringComparer.Ordinal)
             .Take(job.MaxWorkers),
     ];
+
+    /// <summary>Those that nobody has to wait for while they open the dataset and make the network; all of them where no state is held, or too few are ready.</summary>
+    private List<EpochWorker> Ready(TrainingJob job, List<EpochWorker> candidates)
+    {
+        var ready = candidates.Where(w => w.IsPreparedFor(job) || _epoch?.Members.Contains(w.Id) == true).ToList();
+        return ready.Exists(w => w.StepOf(job) >= 0) && ready.Count >= (_cancel ? 1 : job.MinWorkers) ? ready : candidates;
+    }
 
     private static int IndexOf(IReadOnlyList<string> ids, string id)
     {
@@ -288,11 +295,20 @@ internal sealed partial class EpochManager(TimeProvider time, EpochTimings timin
     }
 
     /// <summary>The present epoch.</summary>
-    private sealed class Epoch(long number, IReadOnlyList<string> members)
+    private sealed class Epoch(EpochPlan plan)
     {
-        public long Number => number;
+        public long Number => plan.Epoch;
 
-        public IReadOnlyList<string> Members => members;
+        public IReadOnlyList<string> Members { get; } = [.. plan.Members.Select(m => m.WorkerId)];
+
+        /// <summary>What a worker needs to prepare for a later epoch.</summary>
+        public EpochPlan ToPrepare()
+        {
+            var preparing = plan.Clone();
+            (preparing.Rank, preparing.SourceRank, preparing.Checkpoint) = (-1, 0, "");
+            preparing.Members.Clear();
+            return preparing;
+        }
 
         /// <summary>When the first member reported its failure (timestamp).</summary>
         public long? BrokenAt { get; set; }

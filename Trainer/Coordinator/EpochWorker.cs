@@ -77,7 +77,10 @@ internal sealed class EpochWorker(string id, long joinedAt)
     }
 
     /// <summary>Steps done in the state it holds of a run; -1 when it holds none.</summary>
-    public long StepOf(TrainingJob job) => State is { } state && state.Run == job.Run && state.Attempt == job.Attempt ? state.Step : -1;
+    public long StepOf(TrainingJob job) => IsPreparedFor(job) ? State!.Step : -1;
+
+    /// <summary>Whether it has everything that a member needs but the state, or that as well.</summary>
+    public bool IsPreparedFor(TrainingJob job) => State is { } state && state.Run == job.Run && state.Attempt == job.Attempt;
 
     public RunWorker ToRecord(int rank) => new() { WorkerId = id, Device = Device, Rank = rank, Fingerprint = Fingerprint };
 

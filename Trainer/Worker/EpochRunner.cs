@@ -81,6 +81,27 @@ internal sealed partial class EpochRunner(
         }
     }
 
+    /// <summary>
+    /// Makes ready what a later epoch of the plan's run needs before its members can meet: the dataset is open, the network made, and
+    /// has computed once, so that nobody waits for libtorch and for code that is compiled when it first runs.
+    /// </summary>
+    /// <param name="plan">Its rank is negative.</param>
+    /// <param name="cancellationToken">Ends it.</param>
+    public void Prepare(EpochPlan plan, CancellationToken cancellationToken)
+    {
+        var dataset = OpenDataset(plan.Dataset, cancellationToken);
+        var held = _replica;
+        var replica = Prepare(plan, dataset, cancellationToken);
+        if (replica != held)
+        {
+            var settings = TrainingSettings.From(plan.Spec);
+            replica.WarmUp(Data(dataset, settings, replica, cancellationToken), settings.Precision ?? Precision.Fp32);
+            ComputeCeiling.FlopsPerSecond(device, settings.Precision ?? Precision.Fp32);
+        }
+
+        Announce();
+    }
+
     /// <summary>Lets go of the replica and the dataset.</summary>
     public void Release()
     {
@@ -114,7 +135,7 @@ internal sealed partial class EpochRunner(
         return _trace;
     }
 
-    private void Announce() => control.Hold(_replica is null || !_replica.IsWhole ? null : new WorkerState { Run = _replica.Run, Attempt = _replica.Attempt, Step = _replica.State.Step });
+    private void Announce() => control.Hold(_replica is null ? null : new WorkerState { Run = _replica.Run, Attempt = _replica.Attempt, Step = _replica.IsWhole ? _replica.State.Step : -1 });
 
     private TrainingDataset OpenDataset(string name, CancellationToken cancellationToken)
     {
@@ -143,7 +164,7 @@ internal sealed partial class EpochRunner(
     /// <summary>Makes the replica be of the plan's run and attempt: it is already, or it is loaded, new, or empty until it is copied.</summary>
     private Replica Prepare(EpochPlan plan, TrainingDataset dataset, CancellationToken cancellationToken)
     {
-        if (_replica is { } held && held.Run == plan.Run && held.Attempt == plan.Attempt && held.State.Step >= 0 && (plan.SourceRank >= 0 || held.State.Step == plan.StartStep))
+        if (_replica is { } held && held.Run == plan.Run && held.Attempt == plan.Attempt && (plan.SourceRank >= 0 || held.State.Step == plan.StartStep))
         {
             holder.Current = held;
             return held;

@@ -18,7 +18,7 @@ internal sealed class Replica(int attempt, LanguageModel model, Optimizer optimi
     private ExchangeBuffer? _gradients;
     private float[][]? _snapshot;
     private List<DeferredUpdate>? _deferred;
-    private volatile ServedState? _served;
+    private ServedState? _served;
     private bool _disposed;
 
     /// <summary>Format: <c>runs/{r}</c>.</summary>
@@ -48,6 +48,37 @@ internal sealed class Replica(int attempt, LanguageModel model, Optimizer optimi
         isOnlyAddend &= format.Mode == SumMode.Exact;
         return _gradients?.Length == model.Parameters.Length + slots && _gradients.IsOnlyAddend == isOnlyAddend && _gradients.Format == format ? _gradients
             : _gradients = new ExchangeBuffer(model.Parameters.Length, slots, () => model.Parameters.Gradients, isOnlyAddend, format);
+    }
+
+    /// <summary>
+    /// Computes a micro-batch and an update that count for nothing: what runs for the first time is compiled, and memory is touched.
+    /// Parameters and optimizer state stay as they are.
+    /// </summary>
+    /// <param name="data">Its first micro-batch is read.</param>
+    /// <param name="precision">What to compute in.</param>
+    public void WarmUp(ITrainingData data, Precision precision)
+    {
+        var before = model.Precision;
+        try
+        {
+            data.ReadMicroBatch(1, 0);
+            model.Precision = precision;
+            model.AccumulateGradients(data.Inputs, data.Targets, data.Rows, 1f / data.PredictionsPerStep, dropoutSeed: 0);
+        }
+        catch (Exception exception) when (OutOfMemory.Is(exception))
+        {
+            // The loop takes a smaller micro-batch when it comes to it.
+        }
+        finally
+        {
+            model.Precision = before;
+            model.Parameters.ZeroGradients();
+        }
+
+        lock (_lock)
+        {
+            optimizer.Update(1, 0, 1, model.Parameters.DecayedLength, model.Parameters.Values, model.Parameters.Gradients, OptimizerState);
+        }
     }
 
     /// <summary>Bytes of parameters and optimizer state.</summary>
@@ -81,7 +112,7 @@ internal sealed class Replica(int attempt, LanguageModel model, Optimizer optimi
     }
 
     /// <summary>What is served to peers, whatever the replica does meanwhile; null for nothing.</summary>
-    public ServedState? Served => _served;
+    public ServedState? Served => Volatile.Read(ref _served);
 
     /// <summary>The newest steps that were computed here, oldest first.</summary>
     public IReadOnlyList<StepMetrics> History
@@ -228,12 +259,13 @@ internal sealed class Replica(int attempt, LanguageModel model, Optimizer optimi
     {
         lock (_lock)
         {
-            _served = new ServedState(State.Step, [model.Parameters.Values.ToArray(), .. OptimizerState.Select(buffer => buffer.AsSpan().ToArray())]);
+            StopServing();
+            _served = new ServedState(State.Step, model.Parameters.Values, OptimizerState);
         }
     }
 
     /// <summary>Lets go of what <see cref="Serve"/> copied; who is reading it goes on.</summary>
-    public void StopServing() => _served = null;
+    public void StopServing() => Interlocked.Exchange(ref _served, null)?.Dispose();
 
     /// <summary>A hash of parameters and optimizer state: other bits give another one.</summary>
     public ulong Hash() => OptimizerState.Aggregate(StateHash.Add(0, model.Parameters.Values), (hash, buffer) => StateHash.Add(hash, buffer));
@@ -335,6 +367,7 @@ internal sealed class Replica(int attempt, LanguageModel model, Optimizer optimi
             if (!_disposed)
             {
                 _disposed = true;
+                StopServing();
                 model.Dispose();
             }
         }

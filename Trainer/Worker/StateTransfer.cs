@@ -31,19 +31,26 @@ internal sealed class PeerStateService(ReplicaHolder holder, RingRegistry regist
         await registry.WaitForEntryAsync(request.Epoch, context.CancellationToken);
         var replica = holder.Current;
         if (replica is null || replica.Run != request.Run || replica.Attempt != request.Attempt
-            || replica.Served is not { } served || served.Step != request.Step)
+            || replica.Served is not { } served || served.Step != request.Step || !served.TryHold())
         {
             throw Gone(request);
         }
 
-        var piece = new byte[PieceBytes];
-        for (long offset = 0; offset < served.Length; offset += PieceBytes)
+        try
         {
-            var length = (int)Math.Min(PieceBytes, served.Length - offset);
-            served.Read(offset, piece.AsSpan(0, length));
+            var piece = new byte[PieceBytes];
+            for (long offset = 0; offset < served.Length; offset += PieceBytes)
+            {
+                var length = (int)Math.Min(PieceBytes, served.Length - offset);
+                served.Read(offset, piece.AsSpan(0, length));
 
-            // The bytes are written out before WriteAsync returns.
-            await responseStream.WriteAsync(new CopyStateResponse { Data = UnsafeByteOperations.UnsafeWrap(piece.AsMemory(0, length)) }, context.CancellationToken);
+                // The bytes are written out before WriteAsync returns.
+                await responseStream.WriteAsync(new CopyStateResponse { Data = UnsafeByteOperations.UnsafeWrap(piece.AsMemory(0, length)) }, context.CancellationToken);
+            }
+        }
+        finally
+        {
+            served.Release();
         }
     }
 

@@ -112,6 +112,17 @@ internal sealed class WorkerControl
         }
     }
 
+    /// <summary>Says at once that the worker is prepared, and that no attempt at it has failed any more.</summary>
+    public void Prepared()
+    {
+        lock (_lock)
+        {
+            _failure = null;
+        }
+
+        Hurry();
+    }
+
     /// <summary>Says that an epoch broke.</summary>
     public void Fail(EpochFailure failure)
     {

@@ -19,6 +19,8 @@ internal sealed partial class WorkerService(
     /// <summary>How long state is kept for a coordinator that has nothing to do for this worker.</summary>
     private static readonly TimeSpan KeepState = TimeSpan.FromSeconds(30);
 
+    private static readonly TimeSpan PrepareAgain = TimeSpan.FromSeconds(10);
+
     /// <summary>How long a step may last when the process is to exit.</summary>
     private static readonly TimeSpan LeaveTime = TimeSpan.FromSeconds(7);
 
@@ -91,6 +93,12 @@ internal sealed partial class WorkerService(
         while (WaitForPlan(epoch, runner, stoppingToken) is { } plan)
         {
             epoch = plan.Epoch;
+            if (plan.Rank < 0)
+            {
+                epoch = Prepare(plan, runner, stoppingToken);
+                continue;
+            }
+
             reporter.Begin(plan);
             try
             {
@@ -123,6 +131,31 @@ internal sealed partial class WorkerService(
             {
                 _control.Rest();
             }
+        }
+    }
+
+    /// <summary>Prepares for a later epoch; returns the epoch that is dealt with, which is an older one when it failed and is to be tried again.</summary>
+    private long Prepare(EpochPlan plan, EpochRunner runner, CancellationToken stoppingToken)
+    {
+        try
+        {
+            runner.Prepare(plan, stoppingToken);
+            LogPrepared(plan.Run);
+            _control.Prepared();
+            return plan.Epoch;
+        }
+        catch (Exception) when (stoppingToken.IsCancellationRequested)
+        {
+            return plan.Epoch;
+        }
+        catch (Exception exception)
+        {
+            LogUnprepared(exception, plan.Run, PrepareAgain.TotalSeconds);
+            runner.Release();
+            Fail(plan, exception.Message, -1, null);
+            _control.NextPlan(plan.Epoch, out var changed);
+            Task.WhenAny(changed, Task.Delay(PrepareAgain, stoppingToken)).GetAwaiter().GetResult();
+            return plan.Epoch - 1;
         }
     }
 
@@ -188,6 +221,12 @@ internal sealed partial class WorkerService(
 
     [LoggerMessage(2542, LogLevel.Warning, "Epoch {Epoch} broke; the worker keeps its last whole step and waits for a new epoch.")]
     private partial void LogBroken(Exception exception, long epoch);
+
+    [LoggerMessage(2546, LogLevel.Information, "Prepared to take part in {Run}.")]
+    private partial void LogPrepared(string run);
+
+    [LoggerMessage(2547, LogLevel.Warning, "The worker cannot prepare to take part in {Run}; it tries again after {Seconds} s, or when there is news.")]
+    private partial void LogUnprepared(Exception exception, string run, double seconds);
 
     [LoggerMessage(2543, LogLevel.Error, "{Run} cannot go on: {Reason}.")]
     private partial void LogFatal(Exception exception, string run, string reason);

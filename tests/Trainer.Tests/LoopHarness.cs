@@ -124,8 +124,10 @@ internal sealed class LoopHarness : IDisposable
     {
         var served = from.Served!;
         Assert.Equal(step, served.Step);
+        Assert.True(served.TryHold());
         var bytes = new byte[served.Length];
         served.Read(0, bytes);
+        served.Release();
         Replicas[rank].Write(0, bytes.AsSpan(0, bytes.Length / 2));
         await Transfer(rank).WaitAsync(stop);
         Replicas[rank].Write(bytes.Length / 2, bytes.AsSpan(bytes.Length / 2));

@@ -62,7 +62,14 @@ public sealed class PeerStateTests : IAsyncLifetime
         _source.State = _source.State with { Step = 20 };
         await FillAsync(3, 17);
         Assert.Equal(served, _target.OptimizerState[0][0]);
+        var copy = _source.Served!;
+        Assert.True(copy.TryHold());
         _source.StopServing();
+        var last = new byte[4];
+        copy.Read(copy.Length - last.Length, last);
+        Assert.Equal(0.5f, BitConverter.ToSingle(last));
+        copy.Release();
+        Assert.False(copy.TryHold());
         Assert.Equal(StatusCode.Aborted, (await Assert.ThrowsAsync<RpcException>(() => FillAsync(3, 17))).StatusCode);
     }
 

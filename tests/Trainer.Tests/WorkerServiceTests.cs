@@ -3,6 +3,7 @@ using LlmPipeline.Runs.V1;
 using LlmPipeline.Storage;
 using LlmPipeline.Trainer.Collectives;
 using LlmPipeline.Trainer.Worker;
+using LlmPipeline.Workers.V1;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.Extensions.DependencyInjection;
 
@@ -16,6 +17,7 @@ public sealed class WorkerServiceTests : IAsyncLifetime
     private readonly List<WebApplication> _workers = [];
     private WebApplication? _coordinator;
     private (string, string)[] _tls = [];
+    private DatasetSource _datasets = (_, _) => Task.FromResult(TinyRun.Dataset());
 
     public ValueTask InitializeAsync() => ValueTask.CompletedTask;
 
@@ -192,6 +194,21 @@ public sealed class WorkerServiceTests : IAsyncLifetime
         Assert.Contains("training.micro_batch_size 4", error.Message);
     }
 
+    // It opens the dataset, makes the network and computes with it before it takes part in anything; what fails there is no failure of the run's.
+    [Fact]
+    public async Task AWorkerPreparesAndTriesAgainWithTheNextPlan()
+    {
+        var coordinator = await StartCoordinatorAsync(new PreparingCoordinator());
+        _datasets = (_, _) => coordinator.Epoch == 1 ? throw new IOException("The disk is full.") : Task.FromResult(TinyRun.Dataset());
+        await StartWorkersAsync(1);
+        var failed = await coordinator.HeartbeatAsync(h => h.Failure is not null);
+        Assert.Equal((1, "The disk is full.", null, null), (failed.Failure.Epoch, failed.Failure.Message, failed.Failure.Fatal, failed.State));
+        coordinator.Epoch = 2;
+        var prepared = await coordinator.HeartbeatAsync(h => h.State is not null);
+        Assert.Equal(new WorkerState { Run = "runs/tiny", Attempt = 3, Step = -1 }, prepared.State);
+        Assert.Null(prepared.Failure);
+    }
+
     private static RunSpec Endless() => TinyRun.Spec(s => (s.Training.Steps, s.Training.CheckpointInterval, s.Training.ValidationInterval) = (100_000, 500, 300));
 
     private static async Task EndAsync(FakeCoordinator coordinator)
@@ -212,9 +229,10 @@ public sealed class WorkerServiceTests : IAsyncLifetime
 
     private static string Hashes(DirectoryManifest? manifest) => string.Join(' ', manifest!.Files.Where(f => f.Name.EndsWith(".safetensors", StringComparison.Ordinal)).Select(f => f.Name + f.Sha256));
 
-    private async Task<FakeCoordinator> StartCoordinatorAsync(FakeCoordinator coordinator, System.Net.IPAddress? address = null)
+    private async Task<T> StartCoordinatorAsync<T>(T coordinator, System.Net.IPAddress? address = null)
+        where T : CoordinatorService.CoordinatorServiceBase
     {
-        _coordinator = await TestHost.StartAsync(new System.Net.IPEndPoint(address ?? System.Net.IPAddress.Loopback, _coordinatorPort), b => b.Services.AddSingleton(coordinator), a => a.MapGrpcService<FakeCoordinator>(), _tls);
+        _coordinator = await TestHost.StartAsync(new System.Net.IPEndPoint(address ?? System.Net.IPAddress.Loopback, _coordinatorPort), b => b.Services.AddSingleton(coordinator), a => a.MapGrpcService<T>(), _tls);
         return coordinator;
     }
 
@@ -237,7 +255,7 @@ public sealed class WorkerServiceTests : IAsyncLifetime
                 port,
                 b =>
                 {
-                    b.Services.AddSingleton<DatasetSource>((_, _) => Task.FromResult(TinyRun.Dataset()));
+                    b.Services.AddSingleton(_datasets);
                     b.AddWorker();
                 },
                 a => a.MapWorker(),

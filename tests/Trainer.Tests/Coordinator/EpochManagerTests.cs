@@ -93,7 +93,9 @@ public sealed class EpochManagerTests
         Beat("worker-d");
         Advance(1);
         Assert.Equal(EpochAction.Wait, Decide().Action);
-        Assert.Null(_workers["worker-d"].Assignment!.Epoch);
+        Assert.Equal([-1, -1], "cd".Select(c => Plan($"worker-{c}").Rank));
+        Prepared("worker-c");
+        Assert.Equal(EpochAction.Wait, Decide().Action);
 
         Leave("worker-b");
         var start = Form(null);
@@ -107,10 +109,55 @@ public sealed class EpochManagerTests
         Beat("worker-a");
         Assert.Equal(EpochAction.Wait, Decide().Action);
         Advance(0.6);
+        Prepared("worker-a");
         var start = Form(null);
         Assert.Equal(["worker-b", "worker-c", "worker-a"], start.Workers.Select(w => w.WorkerId));
         Assert.Contains("worker-a joined", start.Reason);
         Assert.Contains(_manager.TakeNotices(), n => n.Kind == RunEvents.WorkerJoined && n.Message.Contains("worker-a", StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public void NobodyWaitsForANewcomerThatPrepares()
+    {
+        Started("worker-a", "worker-b", "worker-c");
+        Beat("worker-d");
+        Advance(60);
+        Assert.Equal(EpochAction.Wait, Decide().Action);
+        var plan = Plan("worker-d");
+        Assert.Equal((_epoch, -1, 0, "datasets/some", 0), (plan.Epoch, plan.Rank, plan.Members.Count, plan.Dataset, plan.SourceRank));
+        Assert.False(_manager.Accepts("runs/some-run", _epoch, "worker-d"));
+
+        // Not in an epoch that begins meanwhile, for another reason, either.
+        Leave("worker-b");
+        Assert.Equal(["worker-a", "worker-c"], Form(null).Workers.Select(w => w.WorkerId));
+        Steps("worker-a", "worker-c");
+        Decide();
+        Assert.Equal((_epoch, -1), (Plan("worker-d").Epoch, Plan("worker-d").Rank));
+        Prepared("worker-d");
+        Assert.Equal(["worker-a", "worker-c", "worker-d"], Form(null).Workers.Select(w => w.WorkerId));
+    }
+
+    [Fact]
+    public void ANewcomerThatCannotPrepareIsNamedOnceAndHarmsNobody()
+    {
+        Started("worker-a");
+        Beat("worker-b");
+        Decide();
+        var version = _workers["worker-b"].Assignment!.Version;
+        for (var attempt = 0; attempt < 3; attempt++)
+        {
+            var failure = Failure("");
+            (failure.Message, failure.Fatal) = ("The disk is full.", new RunError { Reason = "CORRUPT_DATA" });
+            Beat("worker-b", failure: failure);
+            Advance(1);
+            Assert.Equal(EpochAction.Wait, Decide().Action);
+        }
+
+        Assert.Equal(version, _workers["worker-b"].Assignment!.Version);
+        var notice = Assert.Single(_manager.TakeNotices());
+        Assert.Equal((RunEvents.WorkerStandsBy, "worker-b stands by, as it cannot prepare to take part, and tries again: The disk is full."), (notice.Kind, notice.Message));
+        Prepared("worker-b");
+        Assert.Equal(["worker-a", "worker-b"], Form(null).Workers.Select(w => w.WorkerId));
     }
 
     [Fact]
@@ -193,6 +240,9 @@ public sealed class EpochManagerTests
         Kill("worker-b");
         Beat("worker-x", address: _workers["worker-b"].Address);
         Advance(0.6);
+        Assert.Equal(["worker-a"], Form(null).Workers.Select(w => w.WorkerId));
+        Steps("worker-a");
+        Prepared("worker-x");
         var start = Form(null);
         Assert.Equal(["worker-a", "worker-x"], start.Workers.Select(w => w.WorkerId));
         Assert.Contains(_manager.TakeNotices(), n => n.Message.Contains("worker-x was started in its place", StringComparison.Ordinal));
@@ -202,7 +252,7 @@ public sealed class EpochManagerTests
     public void TwoWorkersThatClaimOneAddressDoNotPushEachOtherOut()
     {
         Started("worker-a", "worker-b");
-        Beat("worker-x", address: _workers["worker-b"].Address);
+        Beat("worker-x", step: -1, address: _workers["worker-b"].Address);
         Advance(0.6);
         Assert.Equal(["worker-a", "worker-b", "worker-x"], Form(null).Workers.Select(w => w.WorkerId));
     }
@@ -318,6 +368,7 @@ public sealed class EpochManagerTests
         Advance(0.6);
         Assert.Equal(["worker-a", "worker-b"], Form(new EpochOrigin("", 0)).Workers.Select(w => w.WorkerId));
         Steps("worker-a", "worker-b");
+        Prepared("worker-c");
         Leave("worker-a");
         Assert.Equal(["worker-b", "worker-c"], Form(null).Workers.Select(w => w.WorkerId));
     }
@@ -569,7 +620,10 @@ public sealed class EpochManagerTests
         _manager.Progressed();
     }
 
-    private void Beat(string id, long step = -1, int attempt = 1, EpochFailure? failure = null, string? address = null, bool leaving = false, string fingerprint = "")
+    /// <summary>A worker has everything but the state.</summary>
+    private void Prepared(string id) => Beat(id, step: -1);
+
+    private void Beat(string id, long? step = null, int attempt = 1, EpochFailure? failure = null, string? address = null, bool leaving = false, string fingerprint = "")
     {
         if (!_workers.TryGetValue(id, out var worker))
         {
@@ -577,7 +631,7 @@ public sealed class EpochManagerTests
         }
 
         var request = Request(id, worker.Address);
-        request.State = step < 0 ? null : new WorkerState { Run = "runs/some-run", Attempt = attempt, Step = step };
+        request.State = step is null ? null : new WorkerState { Run = "runs/some-run", Attempt = attempt, Step = step.Value };
         request.Failure = failure;
         request.Leaving = leaving;
         request.Fingerprint = fingerprint;

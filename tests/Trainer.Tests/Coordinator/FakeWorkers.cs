@@ -205,13 +205,22 @@ internal sealed class FakeWorker : IDisposable
 
     private async Task WorkAsync()
     {
+        var prepared = 0L;
         while (!IsKilled)
         {
             var changed = _cluster.Changed;
-            if (_assignment?.Epoch is not { } plan || plan.Epoch <= Epoch)
+            if (_assignment?.Epoch is not { } plan || plan.Epoch <= Math.Max(Epoch, prepared))
             {
                 Held = _assignment is { Epoch: null } ? null : Held;
                 await Task.WhenAny(changed, Task.Delay(50));
+                continue;
+            }
+
+            if (plan.Rank < 0)
+            {
+                prepared = plan.Epoch;
+                Held = new WorkerState { Run = plan.Run, Attempt = plan.Attempt, Step = -1 };
+                await _urgent.CancelAsync();
                 continue;
             }
 
