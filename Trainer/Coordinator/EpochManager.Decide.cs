@@ -43,6 +43,12 @@ internal sealed partial class EpochManager
             return below;
         }
 
+        // One that was killed a moment ago would be a member, and the epoch break: it is back at once, or lost.
+        if (candidates.Find(w => w.OpenCalls == 0) is { } silent)
+        {
+            return Wait($"{silent.Id} has no call open; it is waited for until it has, or is lost", null);
+        }
+
         var settled = job.ExpectedWorkers.Count > 0 && missing.Count == 0;
         if (!settled && JoinQuiet(candidates) is { } quiet)
         {

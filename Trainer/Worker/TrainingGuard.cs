@@ -90,8 +90,8 @@ internal sealed record GuardState
 
         if (options.SpikeDeviation > 0)
         {
-            var median = Median(Losses);
-            var deviation = Math.Max(1.4826 * Median([.. Losses.Select(l => Math.Abs(l - median))]), Math.Max(LeastDeviation, LeastRelativeDeviation * median));
+            var median = Statistics.Median(Losses);
+            var deviation = Math.Max(1.4826 * Statistics.Median([.. Losses.Select(l => Math.Abs(l - median))]), Math.Max(LeastDeviation, LeastRelativeDeviation * median));
             if (!(loss <= median + (options.SpikeDeviation * deviation)))
             {
                 return new Anomaly(ErrorReasons.LossSpike,
@@ -100,7 +100,7 @@ internal sealed record GuardState
             }
         }
 
-        if (options.MaxNormFactor > 0 && Median(Norms) is > 0 and var usual && !(norm <= options.MaxNormFactor * usual))
+        if (options.MaxNormFactor > 0 && Statistics.Median(Norms) is > 0 and var usual && !(norm <= options.MaxNormFactor * usual))
         {
             return new Anomaly(ErrorReasons.GradientExploded,
                 FormattableString.Invariant($"the gradient's norm is {norm:G5}, more than {options.MaxNormFactor:G4} times the {usual:G4} of the steps before"),
@@ -139,11 +139,4 @@ internal sealed record GuardState
 
     private static double[] Append(IReadOnlyList<double> values, double value) =>
         [.. values.Skip(Math.Max(0, values.Count + 1 - HistoryLength)), value];
-
-    private static double Median(IReadOnlyList<double> values)
-    {
-        double[] sorted = [.. values];
-        Array.Sort(sorted);
-        return sorted.Length % 2 == 1 ? sorted[sorted.Length / 2] : (sorted[(sorted.Length / 2) - 1] + sorted[sorted.Length / 2]) / 2;
-    }
 }

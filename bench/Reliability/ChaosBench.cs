@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Text;
 using System.Text.Json;
 using LlmPipeline.Faults;
+using LlmPipeline.Faults.Scenarios;
 
 namespace LlmPipeline.Bench.Reliability;
 
@@ -156,7 +157,7 @@ internal static class ChaosBench
             - Seed {state.Seed}. {state.Steps} steps a run ({reference.Steps.Average(s => s.StepSeconds) * 1000:0} ms a step undisturbed on one worker, at the same load), {Workers} workers and one that comes and goes, each behind proxies, and a coordinator, as processes; checkpoint every 50 steps; one fault after the other, {MeanSecondsBetweenFaults} s apart on average (exponential).
             - Load average at the end: {Machine.LoadAverage()}.
 
-            {state.Runs.Count} runs in {state.Minutes:0.0} minutes; their steps took {Median(state.Runs.Select(r => r.MedianStepSeconds)) * 1000:0} ms (median). {exact} ended with every loss and the hash of weights and optimizer state equal (`==`) to those of an undisturbed run on one worker.
+            {state.Runs.Count} runs in {state.Minutes:0.0} minutes; their steps took {Scenario.Median(state.Runs.Select(r => r.MedianStepSeconds)) * 1000:0} ms (median). {exact} ended with every loss and the hash of weights and optimizer state equal (`==`) to those of an undisturbed run on one worker.
 
             | Fault | Times | Longest pause, median (s) | Most (s) | Steps done again, most |
             | --- | ---: | ---: | ---: | ---: |
@@ -164,7 +165,7 @@ internal static class ChaosBench
             """);
         foreach (var kind in faults.GroupBy(f => f.Kind).OrderBy(k => k.Key, StringComparer.Ordinal))
         {
-            text.AppendLine(CultureInfo.InvariantCulture, $"| {kind.Key} | {kind.Count()} | {Median(kind.Select(f => f.PauseSeconds)):0.00} | {kind.Max(f => f.PauseSeconds):0.0} | {kind.Max(f => f.StepsRepeated)} |");
+            text.AppendLine(CultureInfo.InvariantCulture, $"| {kind.Key} | {kind.Count()} | {Scenario.Median(kind.Select(f => f.PauseSeconds)):0.00} | {kind.Max(f => f.PauseSeconds):0.0} | {kind.Max(f => f.StepsRepeated)} |");
         }
 
         text.AppendLine("\nA pause lies between two steps in a row and counts for the first fault in it, or else for the last one before; it holds the time that a fault lasts where nothing can go on meanwhile (all killed), and whatever further faults add.\n");
@@ -192,19 +193,13 @@ internal static class ChaosBench
             | Ray Train | up to 30 minutes before the fault is handled (ray-project/ray#22511); hangs for ever on a node's shutdown (#22349) | steps since the last checkpoint |
             | torchrun | survivors hang up to 30 minutes in the collective (pytorch/pytorch#111646); then all workers are restarted | steps since the last checkpoint |
             """);
-        var median = Median(faults.Where(f => f.Kind == "a worker killed").Select(f => f.PauseSeconds));
+        var median = Scenario.Median(faults.Where(f => f.Kind == "a worker killed").Select(f => f.PauseSeconds));
         text.Append(CultureInfo.InvariantCulture, $"""
 
             `chaos: {exact} of {state.Runs.Count} runs exact through {faults.Count} faults in {state.Minutes:0} minutes, {faults.Sum(f => f.StepsRepeated)} steps done again, {median:0.0} s without a step after a killed worker, memory {(flat ? "flat" : "NOT flat")} (goal all exact, memory flat)`
             """);
         await Machine.PublishAsync("chaos", text.ToString());
         return exact == state.Runs.Count && flat && faults.Count > 0 ? 0 : 1;
-    }
-
-    private static double Median(IEnumerable<double> values)
-    {
-        var sorted = values.Order().ToList();
-        return sorted.Count == 0 ? 0 : sorted[sorted.Count / 2];
     }
 
     private static int? Number(string[] arguments, string name) =>

@@ -1,4 +1,5 @@
 using LlmPipeline.Faults;
+using LlmPipeline.Faults.Scenarios;
 
 namespace LlmPipeline.Bench.Reliability;
 
@@ -71,9 +72,5 @@ internal sealed class MemoryWatch
         }
     }
 
-    private static double Median(IEnumerable<(DateTime Time, long Bytes)> samples)
-    {
-        var sorted = samples.Select(s => s.Bytes / 1e6).Order().ToList();
-        return sorted.Count == 0 ? 0 : sorted[sorted.Count / 2];
-    }
+    private static double Median(IEnumerable<(DateTime Time, long Bytes)> samples) => Scenario.Median(samples.Select(s => s.Bytes / 1e6));
 }

@@ -11,14 +11,10 @@ namespace LlmPipeline.Faults;
 /// </summary>
 public sealed class TrainingCluster : IDisposable
 {
-    /// <summary>When the coordinator has missed a worker: <c>Coordinator:WorkerLostSeconds</c>, 3.5, and a little.</summary>
-    private static readonly TimeSpan MissedAfter = TimeSpan.FromSeconds(4.5);
-
     private readonly List<ClusterWorker> _workers = [];
     private readonly bool _proxied;
     private readonly IPAddress? _listen;
     private int _runs;
-    private DateTime _endedAt;
 
     /// <summary>Starts the Preprocessor and the coordinator.</summary>
     /// <param name="proxied">Put proxies before the coordinator and before every worker.</param>
@@ -57,7 +53,7 @@ public sealed class TrainingCluster : IDisposable
             worker.Heal();
             if (index >= workers)
             {
-                End(worker);
+                worker.Process.Kill();
             }
             else if (!worker.Process.IsRunning)
             {
@@ -75,7 +71,7 @@ public sealed class TrainingCluster : IDisposable
     {
         foreach (var worker in _workers)
         {
-            End(worker);
+            worker.Process.Kill();
         }
     }
 
@@ -109,16 +105,8 @@ public sealed class TrainingCluster : IDisposable
         return worker;
     }
 
-    /// <summary>Creates a run; returns its name. Waits until the coordinator has missed the workers that were ended for it, which would begin the run otherwise.</summary>
-    public async Task<string> CreateAsync(RunSpec spec)
-    {
-        if (_endedAt + MissedAfter - DateTime.UtcNow is var left && left > TimeSpan.Zero)
-        {
-            await Task.Delay(left);
-        }
-
-        return (await Pipeline.CreateAsync($"run-{++_runs:D4}", spec)).Name;
-    }
+    /// <summary>Creates a run; returns its name.</summary>
+    public async Task<string> CreateAsync(RunSpec spec) => (await Pipeline.CreateAsync($"run-{++_runs:D4}", spec)).Name;
 
     /// <summary>Waits until a run has done a step.</summary>
     public Task<Run> WaitForStepAsync(string run, long step) => Pipeline.WaitAsync(run, $"step {step}", r => r.Progress.Step >= step || IsTrained(r));
@@ -155,15 +143,6 @@ public sealed class TrainingCluster : IDisposable
 
     /// <summary>Whether a run is past its training.</summary>
     public static bool IsTrained(Run run) => run.State is State.Evaluating or State.Publishing or State.Succeeded or State.Failed or State.Cancelled;
-
-    private void End(ClusterWorker worker)
-    {
-        if (worker.Process.IsRunning)
-        {
-            worker.Process.Kill();
-            _endedAt = DateTime.UtcNow;
-        }
-    }
 }
 
 /// <summary>A worker of a cluster.</summary>

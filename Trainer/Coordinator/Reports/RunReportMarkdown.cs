@@ -64,7 +64,7 @@ internal static class RunReportMarkdown
         var measured = steps.Where(s => s.TokensPerSecond > 0).ToList();
         if (measured.Count > 0)
         {
-            yield return ["tokens per second, median", Number((long)Median(measured.Select(s => s.TokensPerSecond)))];
+            yield return ["tokens per second, median", Number((long)Statistics.Median([.. measured.Select(s => s.TokensPerSecond)]))];
             yield return ["most memory of rank 0, MB", Fixed(measured.Max(s => s.MemoryBytes) / 1e6, 0)];
         }
 
@@ -76,7 +76,7 @@ internal static class RunReportMarkdown
         var utilizations = measured.Where(s => s.HasModelFlopsUtilization).Select(s => s.ModelFlopsUtilization).ToList();
         if (utilizations.Count > 0)
         {
-            yield return ["model FLOPS utilization, median", $"{Fixed(100 * Median(utilizations), 1)} %"];
+            yield return ["model FLOPS utilization, median", $"{Fixed(100 * Statistics.Median(utilizations), 1)} %"];
         }
 
         yield return ["dataset", run.Dataset];
@@ -138,12 +138,6 @@ internal static class RunReportMarkdown
         {
             text.Append(CultureInfo.InvariantCulture, $"| {string.Join(" | ", row.Select(Cell))} |\n");
         }
-    }
-
-    private static double Median(IEnumerable<double> values)
-    {
-        var sorted = values.Order().ToArray();
-        return sorted[sorted.Length / 2];
     }
 
     private static string Cell(string text) => Printable(text.ReplaceLineEndings(" ")).Replace("|", "\\|", StringComparison.Ordinal);

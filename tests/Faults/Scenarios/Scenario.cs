@@ -49,6 +49,13 @@ public sealed partial record Scenario(int Number, string Title, int Repetitions,
         }
     }
 
+    /// <summary>The median; NaN of nothing.</summary>
+    public static double Median(IEnumerable<double> values)
+    {
+        var sorted = values.Order().ToList();
+        return sorted.Count == 0 ? double.NaN : (sorted[(sorted.Count - 1) / 2] + sorted[sorted.Count / 2]) / 2;
+    }
+
     /// <summary>Throws with all that is known unless a condition holds.</summary>
     internal static void Require(bool condition, string what, TrainingCluster cluster, TrainingOutcome outcome)
     {

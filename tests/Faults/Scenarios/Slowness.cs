@@ -25,20 +25,14 @@ public static class Slowness
         group.LimitCpu(null);
         Scenario.Require(outcome.DifferenceFrom(reference) is null, $"The result is not that of the undisturbed run: {outcome.DifferenceFrom(reference)}", cluster, outcome);
         var at = outcome.LastStepBefore(limited);
-        var before = Median(outcome.Steps.Where(s => s.Step > 5 && s.Step <= at).Select(s => s.StepSeconds));
-        var after = Median(outcome.Steps.Where(s => s.Step > at + 10 && !s.HasValidationLoss).Select(s => s.StepSeconds));
+        var before = Scenario.Median(outcome.Steps.Where(s => s.Step > 5 && s.Step <= at).Select(s => s.StepSeconds));
+        var after = Scenario.Median(outcome.Steps.Where(s => s.Step > at + 10 && !s.HasValidationLoss).Select(s => s.StepSeconds));
         return
         [
             // Two whole workers and a tenth share what three had; two cores do that in the same time or less.
             new Figure("step time against the balanced share", after / (before * 3 / 2.1), 1.5, IsTime: false),
             new Figure("times that the slow worker was lost", outcome.Events("WORKER_LOST").Count(e => e.Message.Contains(slow.Name, StringComparison.Ordinal)), 0, IsTime: false),
         ];
-
-        static double Median(IEnumerable<double> values)
-        {
-            var sorted = values.Order().ToList();
-            return sorted.Count == 0 ? double.NaN : sorted[sorted.Count / 2];
-        }
     });
 
     /// <summary>11: one worker is behind a link of 8 Mbit/s.</summary>

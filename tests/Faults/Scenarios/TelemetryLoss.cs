@@ -75,7 +75,7 @@ public static class TelemetryLoss
         var goal = isLong ? 2 : 200;
         return
         [
-            new Figure("largest change of the median step time, %", Change(b => Median(b.Steps.Select(s => s.StepSeconds))), goal, IsTime: false),
+            new Figure("largest change of the median step time, %", Change(b => Scenario.Median(b.Steps.Select(s => s.StepSeconds))), goal, IsTime: false),
             new Figure("largest change of the processor time of a step, %", Change(b => b.Block.CpuSeconds / b.Steps.Count), goal, IsTime: false),
             new Figure("memory that a worker gains after the first round, MB", memory[^1].Zip(memory[0], (after, before) => (after - before) / 1e6).Max(), 64, IsTime: false),
         ];
@@ -83,17 +83,11 @@ public static class TelemetryLoss
         double CpuSeconds() => cluster.Workers.Sum(w => w.Process.CpuTime.TotalSeconds);
 
         double Change(Func<(Block Block, IReadOnlyList<StepMetrics> Steps), double> measure) => new[] { Collector.SaysNothing, Collector.IsGone }
-            .Max(state => Math.Abs(Median(measured.Select(round => measure(round.First(b => b.Block.Collector == state)) / measure(round.First(b => b.Block.Collector == Collector.Answers)))) - 1) * 100);
+            .Max(state => Math.Abs(Scenario.Median(measured.Select(round => measure(round.First(b => b.Block.Collector == state)) / measure(round.First(b => b.Block.Collector == Collector.Answers)))) - 1) * 100);
     });
 
     private static IReadOnlyList<StepMetrics> StepsOf(TrainingOutcome outcome, Block block) =>
         [.. outcome.Steps.Where(s => s.Time.ToDateTime() > block.From && s.Time.ToDateTime() <= block.To)];
-
-    private static double Median(IEnumerable<double> values)
-    {
-        var sorted = values.Order().ToList();
-        return (sorted[(sorted.Count - 1) / 2] + sorted[sorted.Count / 2]) / 2;
-    }
 
     private sealed record Block(int Round, Collector Collector, DateTime From, DateTime To, double CpuSeconds);
 }

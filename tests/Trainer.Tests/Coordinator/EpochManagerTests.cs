@@ -37,6 +37,25 @@ public sealed class EpochManagerTests
     }
 
     [Fact]
+    public void AWorkerThatWasKilledBeforeTheRunIsNotInItsFirstEpoch()
+    {
+        Beat("worker-a");
+        Beat("worker-b");
+        Beat("worker-c");
+        Kill("worker-b");
+        Kill("worker-c");
+        Advance(1);
+        Begin();
+        Assert.Equal(EpochAction.Wait, Decide().Action);
+        Beat("worker-c");
+        Advance(2.4);
+        Assert.Equal(EpochAction.Wait, Decide().Action);
+        Advance(0.2);
+        Assert.Equal(["worker-a", "worker-c"], Form(new EpochOrigin("", 0)).Workers.Select(w => w.WorkerId));
+        Assert.Equal(2, _manager.WorkerCount);
+    }
+
+    [Fact]
     public void ARunWaitsForItsMinimumOfWorkers()
     {
         Begin(minWorkers: 2);
