@@ -33,6 +33,7 @@ internal static class CommandLine
             TokenizersCommand.Create(globals),
             ModelsCommand.Create(globals),
             GenerateCommand.Create(globals),
+            ClassifyCommand.Create(globals),
             EvaluateCommand.Create(globals),
         };
         globals.AddTo(root);

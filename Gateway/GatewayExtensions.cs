@@ -42,6 +42,7 @@ internal static class GatewayExtensions
         services.AddHealthChecks().AddCheck<StorageHealthCheck>("storage");
 
         services.AddSingleton<CompletionsEndpoint>();
+        services.AddSingleton<ClassifyEndpoint>();
         services.AddSingleton<ModelsEndpoint>();
         services.AddLlmPipelineGrpc();
         services.AddReflection();
@@ -68,8 +69,9 @@ internal static class GatewayExtensions
         app.MapGet("/v1/models", (ModelsEndpoint models) => models.List());
         app.MapGet("/v1/models/{**id}", (ModelsEndpoint models, HttpContext context, string id) => models.GetAsync(context, id));
         app.MapPost("/v1/completions", (CompletionsEndpoint completions, HttpContext context) => completions.HandleAsync(context));
+        app.MapPost("/v1/classify", (ClassifyEndpoint classify, HttpContext context) => classify.HandleAsync(context));
         app.MapFallback("/v1/{**path}", context => OpenAiErrors.WriteAsync(
-            context, StatusCodes.Status404NotFound, $"There is no {context.Request.Method} {context.Request.Path}. See GET /v1/models and POST /v1/completions.", "unknown_url"));
+            context, StatusCodes.Status404NotFound, $"There is no {context.Request.Method} {context.Request.Path}. See GET /v1/models, POST /v1/completions and POST /v1/classify.", "unknown_url"));
 
         app.MapGrpcService<InferenceGrpcService>();
         app.MapReflection();

@@ -348,6 +348,12 @@ public abstract class LanguageModel : ITokenModel
         MemoryMarshal.Cast<byte, double>(logits.bytes).CopyTo(logProbabilities);
     }
 
+    /// <summary>Log-probabilities of the classes of a document, of which a classifier sees the begin; an empty one is the end of text alone.</summary>
+    /// <param name="ids">Of any length.</param>
+    /// <param name="logProbabilities">Receives one number a class, in nats.</param>
+    public void ClassifyDocument(ReadOnlySpan<int> ids, Span<double> logProbabilities) =>
+        Classify(ids.Length == 0 ? [EndOfTextId] : ids[..Math.Min(ids.Length, Config.Context)], logProbabilities);
+
     /// <inheritdoc/>
     public IncrementalState BeginGeneration(int batch) => Config is { Classes: 0, Objective: Objective.Causal } ? new NetworkState(this, batch)
         : Config.Classes == 0 ? throw new InvalidOperationException("The model was trained to fill in masked tokens (objective: masked) and continues no text. Fine-tune it, or train one with objective: causal.")

@@ -25,7 +25,7 @@ internal sealed class Classification(IReadOnlyList<string> labels)
         {
             cancellationToken.ThrowIfCancellationRequested();
             var (ids, label) = Document(dataset, split, i);
-            model.Classify(ids.Length == 0 ? [model.EndOfTextId] : ids.AsSpan(0, Math.Min(ids.Length, model.Config.Context)), scores);
+            model.ClassifyDocument(ids, scores);
             classification.Add(label, scores);
             progress?.Invoke((i + 1.0) / split.DocumentCount);
         }

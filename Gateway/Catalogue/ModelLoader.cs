@@ -47,17 +47,18 @@ internal sealed class ModelLoader(IBlobStore store, IOptions<GatewayOptions> opt
                 throw new InvalidDataException($"{version.Name} was trained to fill in masked tokens (objective: masked) and continues no text, so it is not served. Fine-tune it, or publish a model with objective: causal.");
             }
 
-            if (model is LanguageModel { Config.Labels: { } labels })
+            var labels = (model as LanguageModel)?.Config.Labels;
+            if (labels is not null)
             {
-                throw new InvalidDataException($"{version.Name} is a classifier (it tells {string.Join(", ", labels.Take(5))}{(labels.Count > 5 ? ", ..." : "")} apart) and continues no text, so it is not served. Measure it with llmpipe evaluate on a dataset with its labels, or load its files with transformers.");
+                ((LanguageModel)model).ClassifyDocument([], new double[labels.Count]);
             }
-
-            using (var state = model.BeginGeneration(1))
+            else
             {
+                using var state = model.BeginGeneration(1);
                 state.Append([model.EndOfTextId], new float[model.VocabularySize]);
             }
 
-            return new LoadedModel(version with { Context = model.Context, ParameterCount = model.ParameterCount }, model, tokenizer);
+            return new LoadedModel(version with { Context = model.Context, ParameterCount = model.ParameterCount, Labels = labels }, model, tokenizer);
         }
         catch
         {

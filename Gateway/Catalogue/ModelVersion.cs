@@ -25,6 +25,9 @@ internal sealed record ModelVersion
     /// <summary>Number of parameters; 0 while unknown.</summary>
     public long ParameterCount { get; init; }
 
+    /// <summary>Names of the classes of a classifier; null of a model that continues text, and while unknown.</summary>
+    public IReadOnlyList<string>? Labels { get; init; }
+
     /// <summary>Evaluated loss in nats per token.</summary>
     public double? Loss { get; init; }
 

@@ -5,8 +5,8 @@ using Microsoft.Extensions.Options;
 namespace LlmPipeline.Gateway.Engine;
 
 /// <summary>
-/// Computes answers on one thread of its own, since a network may not be used by two: the active ones take turns, a token each,
-/// so that a long answer does not hold up a short one. Requests beyond them wait in a bounded queue.
+/// Computes answers on one thread of its own, since a network may not be used by two: the active ones take turns, a token or a text
+/// to classify each, so that a long answer does not hold up a short one. Requests beyond them wait in a bounded queue.
 /// </summary>
 internal sealed partial class GenerationEngine(
     ModelCatalogue catalogue, GatewayMetrics metrics, IOptions<GatewayOptions> options, TimeProvider time,
@@ -14,8 +14,8 @@ internal sealed partial class GenerationEngine(
     : IHostedService, IDisposable
 {
     private readonly Lock _lock = new();
-    private readonly List<TextGeneration> _waiting = [];
-    private readonly List<TextGeneration> _active = [];
+    private readonly List<Answer> _waiting = [];
+    private readonly List<Answer> _active = [];
     private readonly AutoResetEvent _wake = new(false);
     private Thread? _thread;
     private CancellationTokenRegistration _stopNotice;
@@ -27,28 +27,54 @@ internal sealed partial class GenerationEngine(
     /// <summary>Requests waiting and being answered.</summary>
     public int AdmittedCount => Volatile.Read(ref _admitted);
 
-    /// <summary>Begins an answer. The caller reads and disposes it.</summary>
-    /// <exception cref="GatewayException">A parameter is out of range, there is no such model, or the queue is full.</exception>
-    public async Task<TextGeneration> StartAsync(GenerationParameters parameters, CancellationToken cancellationToken)
+    /// <summary>Begins to continue a prompt. The caller reads and disposes the answer.</summary>
+    /// <exception cref="GatewayException">A parameter is out of range, there is no such model, it continues no text, or the queue is full.</exception>
+    public Task<TextGeneration> StartAsync(GenerationParameters parameters, CancellationToken cancellationToken)
     {
-        var settings = options.Value;
-        parameters.Validate(settings);
-        var limit = time.GetUtcNow() + TimeSpan.FromSeconds(settings.MaxSeconds);
-        if (parameters.Deadline > limit)
+        parameters.Validate(options.Value);
+        parameters = parameters with { Deadline = Limited(parameters.Deadline) };
+        return BeginAsync(parameters.Model, "text_completion", (model, telemetry) =>
         {
-            parameters = parameters with { Deadline = limit };
-        }
+            if (model.Labels is { } labels)
+            {
+                throw GatewayException.Invalid("model", $"{model.Version.Name} is a classifier (it tells {string.Join(", ", labels.Take(5))}{(labels.Count > 5 ? ", ..." : "")} apart) and continues no text. Send the text to POST /v1/classify, or call Classify over gRPC.");
+            }
 
-        Admit(settings);
+            telemetry.Tell(parameters);
+            return new TextGeneration(model, parameters, telemetry, Leave, cancellationToken);
+        }, cancellationToken);
+    }
+
+    /// <summary>Begins to classify texts. The caller reads and disposes the answer.</summary>
+    /// <exception cref="GatewayException">A parameter is out of range, there is no such model, it has no classes, or the queue is full.</exception>
+    public Task<TextClassification> StartAsync(ClassificationParameters parameters, CancellationToken cancellationToken)
+    {
+        parameters.Validate(options.Value);
+        parameters = parameters with { Deadline = Limited(parameters.Deadline) };
+        return BeginAsync(parameters.Model, "text_classification", (model, telemetry) => model.Labels is null
+            ? throw GatewayException.Invalid("model", $"{model.Version.Name} is no classifier: it continues text (POST /v1/completions, or Generate over gRPC). Fine-tune it on documents with labels to get one.")
+            : new TextClassification(model, parameters, telemetry, Leave, cancellationToken), cancellationToken);
+    }
+
+    private DateTimeOffset Limited(DateTimeOffset deadline)
+    {
+        var limit = time.GetUtcNow() + TimeSpan.FromSeconds(options.Value.MaxSeconds);
+        return deadline < limit ? deadline : limit;
+    }
+
+    private async Task<T> BeginAsync<T>(string name, string operation, Func<LoadedModel, AnswerTelemetry, T> create, CancellationToken cancellationToken)
+        where T : Answer
+    {
+        Admit(options.Value);
         LoadedModel? model = null;
-        GenerationTelemetry? telemetry = null;
+        AnswerTelemetry? telemetry = null;
         try
         {
-            model = await catalogue.AcquireAsync(parameters.Model, cancellationToken);
-            telemetry = metrics.Begin(parameters, model.Version);
-            var generation = new TextGeneration(model, parameters, telemetry, Leave, cancellationToken);
-            Enqueue(generation);
-            return generation;
+            model = await catalogue.AcquireAsync(name, cancellationToken);
+            telemetry = metrics.Begin(operation, model.Version);
+            var answer = create(model, telemetry);
+            Enqueue(answer);
+            return answer;
         }
         catch (Exception exception)
         {
@@ -115,19 +141,19 @@ internal sealed partial class GenerationEngine(
 
     private void Leave() => Interlocked.Decrement(ref _admitted);
 
-    private void Enqueue(TextGeneration generation)
+    private void Enqueue(Answer answer)
     {
         lock (_lock)
         {
             if (!_ended)
             {
-                _waiting.Add(generation);
+                _waiting.Add(answer);
                 _wake.Set();
                 return;
             }
         }
 
-        generation.Abandon();
+        answer.Abandon();
     }
 
     private void Run()
@@ -157,10 +183,10 @@ internal sealed partial class GenerationEngine(
 
     private void StepOne(int index)
     {
-        var generation = _active[index];
+        var answer = _active[index];
         try
         {
-            if (generation.Step(time.GetUtcNow()))
+            if (answer.Step(time.GetUtcNow()))
             {
                 return;
             }
@@ -171,7 +197,7 @@ internal sealed partial class GenerationEngine(
         }
 
         _active.RemoveAt(index);
-        _secondsPerAnswer += 0.1 * (generation.Elapsed.TotalSeconds - _secondsPerAnswer);
+        _secondsPerAnswer += 0.1 * (answer.Elapsed.TotalSeconds - _secondsPerAnswer);
     }
 
     private void TakeFromQueue()

@@ -13,10 +13,10 @@ internal sealed record CompletionRequest(GenerationParameters Parameters, bool S
     private static readonly Dictionary<string, Func<JsonElement, bool>> Neutral = new(StringComparer.Ordinal)
     {
         ["user"] = _ => true,
-        ["n"] = IsNumber(1),
-        ["best_of"] = IsNumber(1),
-        ["presence_penalty"] = IsNumber(0),
-        ["frequency_penalty"] = IsNumber(0),
+        ["n"] = JsonFields.IsNumber(1),
+        ["best_of"] = JsonFields.IsNumber(1),
+        ["presence_penalty"] = JsonFields.IsNumber(0),
+        ["frequency_penalty"] = JsonFields.IsNumber(0),
         ["logprobs"] = _ => false,
         ["suffix"] = value => value.ValueKind == JsonValueKind.String && value.GetString() == "",
         ["logit_bias"] = value => value.ValueKind == JsonValueKind.Object && !value.EnumerateObject().Any(),
@@ -27,7 +27,7 @@ internal sealed record CompletionRequest(GenerationParameters Parameters, bool S
     {
         if (body.ValueKind != JsonValueKind.Object)
         {
-            throw GatewayException.Invalid("body", $"The body is {Describe(body)}: send a JSON object with \"model\" and \"prompt\".");
+            throw GatewayException.Invalid("body", $"The body is {JsonFields.Describe(body)}: send a JSON object with \"model\" and \"prompt\".");
         }
 
         var parameters = new GenerationParameters { Model = "", MaxTokens = DefaultMaxTokens };
@@ -42,16 +42,16 @@ internal sealed record CompletionRequest(GenerationParameters Parameters, bool S
 
             switch (field.Name)
             {
-                case "model": parameters = parameters with { Model = Text(field) }; break;
+                case "model": parameters = parameters with { Model = JsonFields.Text(field) }; break;
                 case "prompt": parameters = parameters with { Prompt = Prompt(field) }; break;
-                case "max_tokens": parameters = parameters with { MaxTokens = Integer(field) }; break;
-                case "temperature": parameters = parameters with { Temperature = Number(field) }; break;
-                case "top_p": parameters = parameters with { TopP = Number(field) }; break;
-                case "top_k": parameters = parameters with { TopK = Integer(field) }; break;
-                case "seed": parameters = parameters with { Seed = Integer(field) }; break;
+                case "max_tokens": parameters = parameters with { MaxTokens = JsonFields.Integer(field) }; break;
+                case "temperature": parameters = parameters with { Temperature = JsonFields.Number(field) }; break;
+                case "top_p": parameters = parameters with { TopP = JsonFields.Number(field) }; break;
+                case "top_k": parameters = parameters with { TopK = JsonFields.Integer(field) }; break;
+                case "seed": parameters = parameters with { Seed = JsonFields.Integer(field) }; break;
                 case "stop": parameters = parameters with { Stop = Stop(field) }; break;
-                case "stream": stream = Boolean(field); break;
-                case "echo": echo = Boolean(field); break;
+                case "stream": stream = JsonFields.Boolean(field); break;
+                case "echo": echo = JsonFields.Boolean(field); break;
                 case "stream_options": includeUsage = StreamOptions(field); break;
                 default: RequireNeutral(field); break;
             }
@@ -67,36 +67,36 @@ internal sealed record CompletionRequest(GenerationParameters Parameters, bool S
 
     private static string Prompt(JsonProperty field) => field.Value.ValueKind switch
     {
-        JsonValueKind.Array when field.Value.GetArrayLength() == 1 && field.Value[0].ValueKind == JsonValueKind.String => TextOf(field.Value[0], "prompt"),
-        JsonValueKind.String => TextOf(field.Value, "prompt"),
+        JsonValueKind.Array when field.Value.GetArrayLength() == 1 && field.Value[0].ValueKind == JsonValueKind.String => JsonFields.TextOf(field.Value[0], "prompt"),
+        JsonValueKind.String => JsonFields.TextOf(field.Value, "prompt"),
         JsonValueKind.Array when field.Value.GetArrayLength() != 1 =>
-            throw GatewayException.Invalid("prompt", $"prompt is {Describe(field.Value)}: send one text a request."),
-        _ => throw WrongType(field, "a string, or an array with one string"),
+            throw GatewayException.Invalid("prompt", $"prompt is {JsonFields.Describe(field.Value)}: send one text a request."),
+        _ => throw JsonFields.WrongType(field, "a string, or an array with one string"),
     };
 
     private static string[] Stop(JsonProperty field)
     {
         if (field.Value.ValueKind == JsonValueKind.String)
         {
-            return [TextOf(field.Value, "stop")];
+            return [JsonFields.TextOf(field.Value, "stop")];
         }
 
         if (field.Value.ValueKind != JsonValueKind.Array || field.Value.EnumerateArray().Any(v => v.ValueKind != JsonValueKind.String))
         {
-            throw WrongType(field, $"a string, or an array of at most {GenerationParameters.MaxStops} strings");
+            throw JsonFields.WrongType(field, $"a string, or an array of at most {GenerationParameters.MaxStops} strings");
         }
 
         // One more than allowed is enough for the check that follows to say so.
         return field.Value.GetArrayLength() > GenerationParameters.MaxStops
             ? throw GatewayException.Invalid("stop", $"stop has {field.Value.GetArrayLength()} texts: give at most {GenerationParameters.MaxStops}.")
-            : [.. field.Value.EnumerateArray().Select(v => TextOf(v, "stop"))];
+            : [.. field.Value.EnumerateArray().Select(v => JsonFields.TextOf(v, "stop"))];
     }
 
     private static bool StreamOptions(JsonProperty field)
     {
         if (field.Value.ValueKind != JsonValueKind.Object)
         {
-            throw WrongType(field, "an object");
+            throw JsonFields.WrongType(field, "an object");
         }
 
         var include = false;
@@ -104,9 +104,9 @@ internal sealed record CompletionRequest(GenerationParameters Parameters, bool S
         {
             include = option.Name switch
             {
-                "include_usage" => Boolean(option),
+                "include_usage" => JsonFields.Boolean(option),
                 "include_obfuscation" => include,
-                _ => throw GatewayException.Invalid("stream_options", $"'{Printable(option.Name)}' is not a field of stream_options: there is include_usage."),
+                _ => throw GatewayException.Invalid("stream_options", $"'{JsonFields.Printable(option.Name)}' is not a field of stream_options: there is include_usage."),
             };
         }
 
@@ -118,54 +118,13 @@ internal sealed record CompletionRequest(GenerationParameters Parameters, bool S
         if (!Neutral.TryGetValue(field.Name, out var isNeutral))
         {
             throw GatewayException.Invalid(
-                Printable(field.Name),
-                $"'{Printable(field.Name)}' is not a known field. Known: model, prompt, max_tokens, temperature, top_p, top_k, seed, stop, stream, stream_options, echo.");
+                JsonFields.Printable(field.Name),
+                $"'{JsonFields.Printable(field.Name)}' is not a known field. Known: model, prompt, max_tokens, temperature, top_p, top_k, seed, stop, stream, stream_options, echo.");
         }
 
         if (!isNeutral(field.Value))
         {
-            throw GatewayException.Invalid(field.Name, $"{field.Name} is {Describe(field.Value)}, which is not supported: leave it out.");
+            throw GatewayException.Invalid(field.Name, $"{field.Name} is {JsonFields.Describe(field.Value)}, which is not supported: leave it out.");
         }
     }
-
-    private static string Text(JsonProperty field) =>
-        field.Value.ValueKind == JsonValueKind.String ? TextOf(field.Value, field.Name) : throw WrongType(field, "a string");
-
-    private static string TextOf(JsonElement value, string name)
-    {
-        try
-        {
-            return value.GetString()!;
-        }
-        catch (InvalidOperationException)
-        {
-            throw GatewayException.Invalid(name, $"{name} is not valid Unicode: it has half of a surrogate pair.");
-        }
-    }
-
-    private static long Integer(JsonProperty field) =>
-        field.Value.ValueKind == JsonValueKind.Number && field.Value.TryGetInt64(out var number) ? number : throw WrongType(field, "a whole number of at most 64 bits");
-
-    private static double Number(JsonProperty field) =>
-        field.Value.ValueKind == JsonValueKind.Number && field.Value.TryGetDouble(out var number) ? number : throw WrongType(field, "a number");
-
-    private static bool Boolean(JsonProperty field) =>
-        field.Value.ValueKind is JsonValueKind.True or JsonValueKind.False ? field.Value.GetBoolean() : throw WrongType(field, "true or false");
-
-    private static GatewayException WrongType(JsonProperty field, string expected) =>
-        GatewayException.Invalid(field.Name, $"{field.Name} is {Describe(field.Value)}: give {expected}.");
-
-    private static Func<JsonElement, bool> IsNumber(double expected) => value =>
-        value.ValueKind == JsonValueKind.Number && value.TryGetDouble(out var number) && number == expected;
-
-    private static string Describe(JsonElement value) => value.ValueKind switch
-    {
-        JsonValueKind.Array => $"an array of {value.GetArrayLength()}",
-        JsonValueKind.Object => "an object",
-        JsonValueKind.String => $"the string {Printable(value.GetRawText())}",
-        _ => Printable(value.GetRawText()),
-    };
-
-    private static string Printable(string text) =>
-        string.Concat(text.Take(60).Select(c => char.IsControl(c) ? '?' : c)) + (text.Length > 60 ? "..." : "");
 }

@@ -7,44 +7,20 @@ using Microsoft.Extensions.Options;
 namespace LlmPipeline.Gateway.Rest;
 
 /// <summary><c>POST /v1/completions</c>, whole or as server-sent events.</summary>
-internal sealed partial class CompletionsEndpoint(
-    GenerationEngine engine, IOptions<GatewayOptions> options, TimeProvider time, ILogger<CompletionsEndpoint> logger)
+internal sealed class CompletionsEndpoint(
+    GenerationEngine engine, IOptions<GatewayOptions> options, TimeProvider time, ILogger<CompletionsEndpoint> logger) : JsonEndpoint(options, logger)
 {
-    // Deeper than any request that is right.
-    private static readonly JsonDocumentOptions JsonOptions = new() { MaxDepth = 8, AllowDuplicateProperties = false };
-
-    public async Task HandleAsync(HttpContext context)
+    /// <inheritdoc/>
+    protected override async Task AnswerAsync(HttpContext context, JsonElement body)
     {
-        try
-        {
-            using var body = await ReadBodyAsync(context);
-            if (body is null)
-            {
-                return;
-            }
-
-            var request = CompletionRequest.Parse(body.RootElement);
-            await using var generation = await engine.StartAsync(request.Parameters, context.RequestAborted);
-            var answer = new CompletionBody(
-                $"cmpl-{Guid.NewGuid():N}", "text_completion", time.GetUtcNow().ToUnixTimeSeconds(), generation.Version.Name, [], null);
-            await (request.Stream ? StreamAsync(context, request, generation, answer) : AnswerAsync(context, request, generation, answer));
-        }
-        catch (OperationCanceledException) when (context.RequestAborted.IsCancellationRequested)
-        {
-            // The client has gone; nobody reads an answer.
-        }
-        catch (GatewayException exception) when (!context.Response.HasStarted)
-        {
-            await OpenAiErrors.WriteAsync(context, exception);
-        }
-        catch (Exception exception) when (!context.Response.HasStarted)
-        {
-            RequestFailed(exception);
-            await OpenAiErrors.WriteAsync(context, StatusCodes.Status500InternalServerError, "The request failed unexpectedly. The Gateway's log says why.", "internal_error");
-        }
+        var request = CompletionRequest.Parse(body);
+        await using var generation = await engine.StartAsync(request.Parameters, context.RequestAborted);
+        var answer = new CompletionBody(
+            $"cmpl-{Guid.NewGuid():N}", "text_completion", time.GetUtcNow().ToUnixTimeSeconds(), generation.Version.Name, [], null);
+        await (request.Stream ? StreamAsync(context, request, generation, answer) : WriteAsync(context, request, generation, answer));
     }
 
-    private static async Task AnswerAsync(HttpContext context, CompletionRequest request, TextGeneration generation, CompletionBody answer)
+    private static async Task WriteAsync(HttpContext context, CompletionRequest request, TextGeneration generation, CompletionBody answer)
     {
         var text = new System.Text.StringBuilder(request.Echo ? request.Parameters.Prompt : "");
         GenerationEnd? end = null;
@@ -113,65 +89,4 @@ internal sealed partial class CompletionsEndpoint(
         writer.Write("\n\n"u8);
         await writer.FlushAsync(context.RequestAborted);
     }
-
-    /// <summary>The body as JSON; null when an error was answered.</summary>
-    private async Task<JsonDocument?> ReadBodyAsync(HttpContext context)
-    {
-        if (!context.Request.HasJsonContentType())
-        {
-            await OpenAiErrors.WriteAsync(context, StatusCodes.Status415UnsupportedMediaType, "Send the request with Content-Type: application/json.", "unsupported_media_type");
-            return null;
-        }
-
-        using var buffer = new MemoryStream();
-        if (!await TryReadAsync(context.Request, buffer, options.Value.MaxBodyBytes, context.RequestAborted))
-        {
-            context.Response.Headers.Connection = "close";
-            await OpenAiErrors.WriteAsync(
-                context, StatusCodes.Status413PayloadTooLarge, $"The body is larger than {options.Value.MaxBodyBytes} bytes. Send a shorter prompt.", "request_too_large");
-            return null;
-        }
-
-        try
-        {
-            return JsonDocument.Parse(buffer.GetBuffer().AsMemory(0, (int)buffer.Length), JsonOptions);
-        }
-        catch (JsonException exception)
-        {
-            await OpenAiErrors.WriteAsync(context, StatusCodes.Status400BadRequest, $"The body is not JSON: {exception.Message}", "invalid_json");
-            return null;
-        }
-    }
-
-    private static async Task<bool> TryReadAsync(HttpRequest request, MemoryStream destination, int limit, CancellationToken cancellationToken)
-    {
-        if (request.ContentLength > limit)
-        {
-            return false;
-        }
-
-        var reader = request.BodyReader;
-        while (true)
-        {
-            var result = await reader.ReadAsync(cancellationToken);
-            foreach (var segment in result.Buffer)
-            {
-                destination.Write(segment.Span);
-            }
-
-            reader.AdvanceTo(result.Buffer.End);
-            if (destination.Length > limit)
-            {
-                return false;
-            }
-
-            if (result.IsCompleted)
-            {
-                return true;
-            }
-        }
-    }
-
-    [LoggerMessage(4020, LogLevel.Error, "A completion failed; the client gets an error without details")]
-    private partial void RequestFailed(Exception exception);
 }

@@ -29,5 +29,6 @@ internal sealed class ModelsEndpoint(ModelCatalogue catalogue)
         version.Run.Length > 0 ? version.Run : null,
         version.Context,
         version.ParameterCount,
-        version.Loss);
+        version.Loss,
+        version.Labels);
 }

@@ -17,6 +17,19 @@ internal sealed record CompletionChoice(string Text, int Index, object? Logprobs
 
 internal sealed record CompletionUsage(int PromptTokens, int CompletionTokens, int TotalTokens);
 
+/// <summary>Answer of <c>POST /v1/classify</c>.</summary>
+internal sealed record ClassificationBody(
+    string Id,
+    string Object,
+    long Created,
+    string Model,
+    IReadOnlyList<string> Labels,
+    IReadOnlyList<ClassificationItem> Data,
+    CompletionUsage Usage);
+
+/// <summary>One text: the likeliest class, and the probability of each, in the order of the labels.</summary>
+internal sealed record ClassificationItem(int Index, string Label, IReadOnlyList<double> Probs, int NumClasses);
+
 /// <summary>A model; what follows <c>OwnedBy</c> is not OpenAI's.</summary>
 internal sealed record ModelBody(
     string Id,
@@ -27,7 +40,8 @@ internal sealed record ModelBody(
     string? Run,
     int ContextLength,
     long ParameterCount,
-    double? Loss);
+    double? Loss,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] IReadOnlyList<string>? Labels);
 
 internal sealed record ModelListBody(string Object, IReadOnlyList<ModelBody> Data);
 
@@ -36,6 +50,7 @@ internal sealed record ErrorBody(ErrorDetails Error);
 internal sealed record ErrorDetails(string Message, string Type, string? Param, string? Code);
 
 [JsonSerializable(typeof(CompletionBody))]
+[JsonSerializable(typeof(ClassificationBody))]
 [JsonSerializable(typeof(ModelBody))]
 [JsonSerializable(typeof(ModelListBody))]
 [JsonSerializable(typeof(ErrorBody))]

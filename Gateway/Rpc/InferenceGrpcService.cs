@@ -41,6 +41,27 @@ internal sealed class InferenceGrpcService(GenerationEngine engine, ModelCatalog
         }
     }
 
+    public override async Task<ClassifyResponse> Classify(ClassifyRequest request, ServerCallContext context)
+    {
+        try
+        {
+            var parameters = new ClassificationParameters { Model = request.Model, Inputs = [.. request.Inputs], Deadline = DeadlineOf(context) };
+            await using var classification = await engine.StartAsync(parameters, context.CancellationToken);
+            var result = await classification.ReadAsync(context.CancellationToken);
+            return new ClassifyResponse
+            {
+                ModelVersion = classification.Version.Name,
+                Labels = { result.Labels },
+                TokenCount = result.TokenCount,
+                Results = { result.Probabilities.Select(p => new TextClass { Label = result.Labels[p.IndexOf(p.Max())], Probabilities = { p } }) },
+            };
+        }
+        catch (GatewayException exception)
+        {
+            throw ToRpcException(exception);
+        }
+    }
+
     public override Task<ListModelsResponse> ListModels(ListModelsRequest request, ServerCallContext context)
     {
         if (request.PageSize < 0)
@@ -89,8 +110,11 @@ internal sealed class InferenceGrpcService(GenerationEngine engine, ModelCatalog
         TopK = request.TopK,
         Seed = request.HasSeed ? request.Seed : null,
         Stop = [.. request.Stop],
-        Deadline = context.Deadline == DateTime.MaxValue ? DateTimeOffset.MaxValue : new DateTimeOffset(context.Deadline),
+        Deadline = DeadlineOf(context),
     };
+
+    private static DateTimeOffset DeadlineOf(ServerCallContext context) =>
+        context.Deadline == DateTime.MaxValue ? DateTimeOffset.MaxValue : new DateTimeOffset(context.Deadline);
 
     private static Model ModelOf(ModelVersion version)
     {
@@ -102,6 +126,7 @@ internal sealed class InferenceGrpcService(GenerationEngine engine, ModelCatalog
             ParameterCount = version.ParameterCount,
             Context = version.Context,
             CreateTime = Timestamp.FromDateTimeOffset(version.CreateTime),
+            Labels = { version.Labels ?? [] },
         };
         if (version.Loss is { } loss)
         {

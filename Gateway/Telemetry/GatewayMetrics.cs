@@ -40,8 +40,8 @@ internal sealed class GatewayMetrics
 
     public void Rejected() => _rejected.Add(1);
 
-    /// <summary>Begins the span of one generation, linked to the run that made the model. No text goes into it.</summary>
-    public GenerationTelemetry Begin(GenerationParameters parameters, ModelVersion version) => new(this, parameters, version);
+    /// <summary>Begins the span of one answer, linked to the run that made the model. No text goes into it.</summary>
+    public AnswerTelemetry Begin(string operation, ModelVersion version) => new(this, operation, version);
 
     public void FirstToken(TimeSpan elapsed, in TagList tags) => _timeToFirstToken.Record(elapsed.TotalSeconds, tags);
 

@@ -6,7 +6,7 @@ let running = null;
 
 async function loadModels() {
   try {
-    const { data } = await (await fetch("/v1/models")).json();
+    const data = (await (await fetch("/v1/models")).json()).data.filter(m => !m.labels);
     const select = $("model");
     const chosen = select.dataset.chosen ?? data[0]?.id;
     const known = [...select.options].map(o => o.value).join();

@@ -13,8 +13,9 @@ internal static class AllReduceBench
 {
     private const string Python = "/usr/bin/python3";
 
-    private const int WarmUps = 30;
-    private const int LongWarmUps = 6;
+    // Until then .NET compiles its busiest methods anew (docs/log.md); training takes thousands of steps.
+    private const int WarmUps = 120;
+    private const int LongWarmUps = 12;
 
     private static readonly string[] Sides = ["Gloo", "tcp", "plain", "plain-bf16", "exact", "exact-bf16"];
 

@@ -259,6 +259,27 @@ public sealed class CommandTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task ClassifyShowsTheClassOfEachText()
+    {
+        Assert.Equal(0, await _cli.RunAsync(_gateway, "classify", "m100", "a joy", "dull\u001b[2J"));
+        Assert.Equal(
+            """
+            CLASS  PROBABILITY  TEXT
+            bad    75.0 %       a joy
+            good   87.5 %       dull\ufffd[2J
+
+            """.Replace("\\ufffd", "\ufffd", StringComparison.Ordinal).ReplaceLineEndings("\n"), _cli.Output);
+
+        // Lines of standard input, as many to a request as it may have.
+        using var json = new CliCall { Input = string.Concat(Enumerable.Range(0, 70).Select(i => $"text {i}\n\n")) };
+        Assert.Equal(0, await json.RunAsync(_gateway, "classify", "m100", "-", "--json"));
+        var lines = json.Output.TrimEnd('\n').Split('\n').Select(l => JsonNode.Parse(l)!).ToList();
+        Assert.Equal((70, "text 69", "bad", 0.25), (lines.Count, (string?)lines[^1]["text"], (string?)lines[^1]["label"], (double?)lines[^1]["probabilities"]!["good"]));
+        Assert.Equal([2, 64, 6], _gateway.Requests.OfType<ClassifyRequest>().Select(r => r.Inputs.Count));
+        Assert.Equal(0, await json.RunAsync(_gateway, "classify", "m100", "-"));
+    }
+
+    [Fact]
     public async Task EvaluateShowsTheModelBesideTheNgram()
     {
         _gateway.Evaluations.Add(new Evaluation { Name = "evaluations/e100", State = Evaluation.Types.State.Running, Fraction = 0.5 });
@@ -294,7 +315,7 @@ public sealed class CommandTests : IAsyncLifetime
     [Fact]
     public async Task HelpHasExamples()
     {
-        foreach (var command in new[] { "train", "runs", "quickstart", "datasets", "models", "generate", "evaluate" })
+        foreach (var command in new[] { "train", "runs", "quickstart", "datasets", "models", "generate", "classify", "evaluate" })
         {
             using var call = new CliCall();
             Assert.Equal(0, await call.RunAsync(null, command, "--help"));

@@ -290,6 +290,17 @@ internal sealed class FakeGateway : IAsyncDisposable
             await responseStream.WriteAsync(new GenerateResponse { FinishReason = "length", PromptTokenCount = 1, CompletionTokenCount = 2 });
         }
 
+        public override Task<ClassifyResponse> Classify(ClassifyRequest request, ServerCallContext context)
+        {
+            gateway.Requests.Enqueue(request);
+            return Task.FromResult(new ClassifyResponse
+            {
+                ModelVersion = "models/m100/versions/2",
+                Labels = { "bad", "good" },
+                Results = { request.Inputs.Select(text => new TextClass { Label = text.Length % 2 == 0 ? "good" : "bad", Probabilities = { text.Length % 2 == 0 ? [0.125, 0.875] : [0.75, 0.25] } }) },
+            });
+        }
+
         public override Task<ImportModelResponse> ImportModel(ImportModelRequest request, ServerCallContext context)
         {
             gateway.Requests.Enqueue(request);

@@ -60,6 +60,12 @@ public sealed class FineTuningTests
         Assert.Equal(quality.Accuracy, (double)quality.Classes.Select((c, k) => c.PredictedCounts[k]).Sum() / quality.Classes.Sum(c => c.DocumentCount), 1e-9);
         var error = await Assert.ThrowsAsync<RpcException>(() => GenerateAsync(inference, "kinds"));
         Assert.Contains("it tells animal, person apart", error.Status.Detail, StringComparison.Ordinal);
+
+        // Served, it is right as often as it was measured to be, or nearly.
+        var documents = Labelled().Split('\n', StringSplitOptions.RemoveEmptyEntries).Take(100).Select(l => JsonSerializer.Deserialize<Dictionary<string, string>>(l)!).ToList();
+        var answer = await inference.ClassifyAsync(new ClassifyRequest { Model = "kinds", Inputs = { documents.Select(d => d["text"]) } });
+        Assert.Equal("models/kinds/versions/1", answer.ModelVersion);
+        Assert.True(answer.Results.Zip(documents).Average(p => p.First.Label == p.Second["kind"] ? 1.0 : 0) > quality.Accuracy - 0.15);
     }
 
     private static async Task<Run> RunAsync(PipelineProcesses pipeline, string id, RunSpec spec)

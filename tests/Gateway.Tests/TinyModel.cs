@@ -54,6 +54,27 @@ internal static class TinyModel
         await directory.CommitAsync(properties);
     }
 
+    /// <summary>Writes version 1 of a classifier of random weights.</summary>
+    public static async Task PublishClassifierAsync(string storage, string model, string[] labels)
+    {
+        TorchRuntime.Initialize();
+        var tokenizer = CharacterTokenizer.Create(Alphabet.EnumerateRunes());
+        var config = new ModelConfig
+        {
+            VocabularySize = tokenizer.VocabularySize,
+            Layers = 1,
+            Heads = 2,
+            Width = 32,
+            Context = 32,
+            EndOfTextId = tokenizer.EndOfTextId,
+            Labels = labels,
+        };
+        using var network = LanguageModel.Create(config, seed: 1, torch.CPU);
+        var directory = BlobStore.Open($"folder={storage}").CreateDirectory($"models/{model}/versions/1");
+        await ModelDirectory.WriteAsync(directory, network, tokenizer.ToJson());
+        await directory.CommitAsync();
+    }
+
     // The bias of the last norm is large in channel 0, and channel 0 of the embedding is 0 but for the two ids without a character.
     private static void SetEnd(LanguageModel network, float logit)
     {

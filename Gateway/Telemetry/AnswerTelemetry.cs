@@ -4,23 +4,24 @@ using LlmPipeline.Gateway.Engine;
 
 namespace LlmPipeline.Gateway.Telemetry;
 
-/// <summary>Span and numbers of one generation.</summary>
-internal sealed class GenerationTelemetry
+/// <summary>Span and numbers of one answer.</summary>
+internal sealed class AnswerTelemetry
 {
-    private const string Operation = "text_completion";
-
     private readonly GatewayMetrics _metrics;
     private readonly Activity? _activity;
     private readonly TagList _tags;
     private readonly long _started = Stopwatch.GetTimestamp();
     private long _first;
 
-    public GenerationTelemetry(GatewayMetrics metrics, GenerationParameters parameters, ModelVersion version)
+    /// <param name="metrics">Where the numbers go.</param>
+    /// <param name="operation">"text_completion" or "text_classification".</param>
+    /// <param name="version">Of the model that answers.</param>
+    public AnswerTelemetry(GatewayMetrics metrics, string operation, ModelVersion version)
     {
         _metrics = metrics;
         _tags = new()
         {
-            { "gen_ai.operation.name", Operation },
+            { "gen_ai.operation.name", operation },
             { "gen_ai.provider.name", "llmpipeline" },
             { "gen_ai.request.model", version.Model },
             { "gen_ai.response.model", version.Name },
@@ -29,10 +30,15 @@ internal sealed class GenerationTelemetry
         var run = GatewayTracing.ContextOf(version);
         var before = Activity.Current;
         _activity = GatewayTracing.Source.StartActivity(
-            $"{Operation} {version.Model}", ActivityKind.Internal, default(ActivityContext), _tags, run == default ? null : [new ActivityLink(run)]);
+            $"{operation} {version.Model}", ActivityKind.Internal, default(ActivityContext), _tags, run == default ? null : [new ActivityLink(run)]);
 
         // It ends on the engine's thread; what this thread starts until then is not part of it.
         Activity.Current = before;
+    }
+
+    /// <summary>Says what was asked for.</summary>
+    public void Tell(GenerationParameters parameters)
+    {
         _activity?.SetTag("gen_ai.request.max_tokens", parameters.MaxTokens);
         _activity?.SetTag("gen_ai.request.temperature", parameters.Temperature);
         _activity?.SetTag("gen_ai.request.top_p", parameters.TopP);
