@@ -132,6 +132,16 @@ public static class ModelDirectory
     /// <summary>Whether a file of the directory belongs to an adapter.</summary>
     public static bool IsAdapterFile(string file) => file is AdapterFiles.ConfigFile or AdapterFiles.WeightsFile;
 
+    /// <summary>Names of the classes of a classifier; null of a model that continues text.</summary>
+    /// <param name="config">Text of its <c>config.json</c>.</param>
+    /// <param name="path">Of the file, for messages.</param>
+    /// <exception cref="InvalidDataException">They are not numbered from 0 on.</exception>
+    public static IReadOnlyList<string>? LabelsOf(string config, string path)
+    {
+        using var document = System.Text.Json.JsonDocument.Parse(config);
+        return ClassifierConfig.Labels(new ConfigKeys(document.RootElement, path));
+    }
+
     /// <summary>Reads the sizes of the network in a local folder.</summary>
     /// <exception cref="InvalidDataException">The file is missing or wrong; the message names file and key.</exception>
     public static ModelConfig ReadConfig(string folder) => ReadConfig(Config(folder));

@@ -8,8 +8,9 @@ namespace LlmPipeline.Cli.Commands;
 /// <summary><c>llmpipe classify</c>.</summary>
 internal static class ClassifyCommand
 {
-    /// <summary>Texts of a request, of which the Gateway takes 256.</summary>
-    private const int Batch = 64;
+    // Of a request, of which the Gateway takes 256 texts and 200,000 characters.
+    private const int MaxTexts = 64;
+    private const int MaxCharacters = 50_000;
 
     public static Command Create(GlobalOptions globals)
     {
@@ -30,7 +31,7 @@ internal static class ClassifyCommand
             }
 
             var rows = new List<string[]>();
-            foreach (var batch in inputs.Chunk(Batch))
+            foreach (var batch in Batches(inputs))
             {
                 var response = await session.Inference.ClassifyAsync(new ClassifyRequest { Model = arguments.GetRequiredValue(model), Inputs = { batch } }, cancellationToken: cancellationToken);
                 foreach (var (text, result) in batch.Zip(response.Results))
@@ -60,5 +61,27 @@ internal static class ClassifyCommand
             return ExitCodes.Succeeded;
         });
         return command;
+    }
+
+    private static IEnumerable<string[]> Batches(string[] texts)
+    {
+        var (batch, characters) = (new List<string>(), 0);
+        foreach (var text in texts)
+        {
+            if (batch.Count > 0 && (batch.Count == MaxTexts || characters + text.Length > MaxCharacters))
+            {
+                yield return [.. batch];
+                batch.Clear();
+                characters = 0;
+            }
+
+            batch.Add(text);
+            characters += text.Length;
+        }
+
+        if (batch.Count > 0)
+        {
+            yield return [.. batch];
+        }
     }
 }

@@ -58,7 +58,7 @@ internal sealed class ModelLoader(IBlobStore store, IOptions<GatewayOptions> opt
                 state.Append([model.EndOfTextId], new float[model.VocabularySize]);
             }
 
-            return new LoadedModel(version with { Context = model.Context, ParameterCount = model.ParameterCount, Labels = labels }, model, tokenizer);
+            return new LoadedModel(version with { Context = model.Context, ParameterCount = model.ParameterCount }, model, tokenizer);
         }
         catch
         {

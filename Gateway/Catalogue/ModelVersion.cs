@@ -1,5 +1,6 @@
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using LlmPipeline.Models;
 using LlmPipeline.Storage;
 
 namespace LlmPipeline.Gateway.Catalogue;
@@ -25,7 +26,7 @@ internal sealed record ModelVersion
     /// <summary>Number of parameters; 0 while unknown.</summary>
     public long ParameterCount { get; init; }
 
-    /// <summary>Names of the classes of a classifier; null of a model that continues text, and while unknown.</summary>
+    /// <summary>Names of the classes of a classifier; null of a model that continues text.</summary>
     public IReadOnlyList<string>? Labels { get; init; }
 
     /// <summary>Evaluated loss in nats per token.</summary>
@@ -60,6 +61,7 @@ internal sealed record ModelVersion
                 ETag = manifestBlob.ETag,
                 CreateTime = manifestBlob.LastModified,
                 Context = ContextOf(JsonNode.Parse(config.Text)),
+                Labels = ModelDirectory.LabelsOf(config.Text, directory),
                 ParameterCount = Number(properties, "parameter_count") is { } count ? (long)count : 0,
                 Loss = Number(properties, "loss"),
                 Run = Text(properties, "run") ?? "",

@@ -8,21 +8,22 @@ internal sealed partial class EpochManager
     {
         lock (_lock)
         {
-            return DecideLocked();
+            return DecideLocked(isBeginning: false);
         }
     }
 
-    private EpochDecision DecideLocked()
+    /// <param name="isBeginning">It was decided to begin an epoch, and storage made ready for it: the moment between two heartbeats of a worker is no reason to do that again.</param>
+    private EpochDecision DecideLocked(bool isBeginning)
     {
         var nextLoss = LoseSilent();
         var decision = _job is null ? Wait("there is no run to train", null)
-            : _epoch is null ? DecideFirst(_job)
+            : _epoch is null ? DecideFirst(_job, isBeginning)
             : DecideNext(_job, _epoch);
         return decision.Action == EpochAction.Wait ? decision with { Recheck = Sooner(decision.Recheck, nextLoss) } : decision;
     }
 
     /// <summary>No epoch yet, of this coordinator and attempt.</summary>
-    private EpochDecision DecideFirst(TrainingJob job)
+    private EpochDecision DecideFirst(TrainingJob job, bool isBeginning)
     {
         var candidates = Candidates(job);
         var holders = candidates.Where(w => w.StepOf(job) >= 0).ToList();
@@ -44,9 +45,9 @@ internal sealed partial class EpochManager
         }
 
         // One that was killed a moment ago would be a member, and the epoch break: it is back at once, or lost.
-        if (candidates.Find(w => w.OpenCalls == 0) is { } silent)
+        if (ChooseMembers(job).Find(w => w.OpenCalls == 0 && (!isBeginning || Remaining(w.LastSeen, timings.SuspectSilence) is null)) is { } silent)
         {
-            return Wait($"{silent.Id} has no call open; it is waited for until it has, or is lost", null);
+            return Wait($"{silent.Id} has no call open; it is waited for until it has, or is lost", Remaining(silent.LastSeen, timings.SuspectSilence));
         }
 
         var settled = job.ExpectedWorkers.Count > 0 && missing.Count == 0;
@@ -84,7 +85,7 @@ internal sealed partial class EpochManager
         var broken = failed.Count > 0 || epoch.Lost.Count > 0 || leaving.Count > 0;
         if (!broken)
         {
-            return DecideJoin(job, epoch, candidates);
+            return DecideJoin(job, epoch);
         }
 
         if (candidates.Count == 0)
@@ -157,9 +158,9 @@ internal sealed partial class EpochManager
         return recheck is null ? null : Wait("the members of a broken epoch have time to check in", recheck);
     }
 
-    private EpochDecision DecideJoin(TrainingJob job, Epoch epoch, List<EpochWorker> candidates)
+    private EpochDecision DecideJoin(TrainingJob job, Epoch epoch)
     {
-        var newcomers = candidates.Where(w => !epoch.Members.Contains(w.Id)).ToList();
+        var newcomers = Eligible(job).Where(w => !epoch.Members.Contains(w.Id)).ToList();
         if (newcomers.Count == 0 || _cancel)
         {
             return Wait("all is well", null);
@@ -168,25 +169,32 @@ internal sealed partial class EpochManager
         var ready = newcomers.Where(w => w.IsPreparedFor(job)).ToList();
         foreach (var newcomer in newcomers)
         {
-            Prepare(epoch, newcomer);
+            Prepare(job, epoch, newcomer);
         }
 
         return epoch.Members.Count >= job.MaxWorkers ? Wait("as many workers take part as may", null)
             : ready.Count == 0 ? Wait("newcomers prepare", null)
-            : JoinQuiet(ready) is { } quiet ? Wait("more workers may be joining", quiet)
+            : JoinQuiet(ready, othersPrepare: ready.Count < newcomers.Count) is { } quiet ? Wait("more workers may be joining", quiet)
             : Form(job, $"{string.Join(", ", ready.Select(w => w.Id).Take(8))} joined");
     }
 
     /// <summary>Lets a worker make itself ready while the members step on: one that takes part from the next epoch on, or when a member is gone.</summary>
-    private void Prepare(Epoch epoch, EpochWorker newcomer)
+    private void Prepare(TrainingJob job, Epoch epoch, EpochWorker newcomer)
     {
-        if (newcomer.Assignment?.Epoch is not { } plan || plan.Epoch != epoch.Number)
+        if (!job.HasPreparation)
+        {
+            if (newcomer.Assignment is not { Epoch: null })
+            {
+                Assign(newcomer, null);
+            }
+        }
+        else if (newcomer.Assignment?.Epoch is not { } plan || plan.Epoch != epoch.Number)
         {
             Assign(newcomer, epoch.ToPrepare());
         }
-        else if (newcomer.Failure is { } failure && failure.Epoch == epoch.Number && _standingBy.Add(newcomer.Id))
+        else if (newcomer.IsUnable && _standingBy.Add(newcomer.Id))
         {
-            _notices.Add(new WorkerNotice(RunEvents.WorkerStandsBy, $"{newcomer.Id} stands by, as it cannot prepare to take part, and tries again: {failure.Message}"));
+            _notices.Add(new WorkerNotice(RunEvents.WorkerStandsBy, $"{newcomer.Id} stands by, as it cannot prepare to take part, and tries again: {newcomer.Failure?.Message}"));
         }
     }
 
@@ -231,7 +239,10 @@ internal sealed partial class EpochManager
     }
 
     /// <summary>How long the youngest of some workers is to be waited on, in case others come with it.</summary>
-    private TimeSpan? JoinQuiet(List<EpochWorker> workers) => Remaining(workers.Max(w => w.JoinedAt), timings.JoinDebounce);
+    /// <param name="workers">Those that may be members.</param>
+    /// <param name="othersPrepare">Others may be ready soon.</param>
+    private TimeSpan? JoinQuiet(List<EpochWorker> workers, bool othersPrepare = false) =>
+        Remaining(workers.Max(w => othersPrepare ? Math.Max(w.JoinedAt, w.PreparedAt) : w.JoinedAt), timings.JoinDebounce);
 
     private TimeSpan Backoff()
     {

@@ -26,6 +26,7 @@ internal sealed partial class EpochManager
             }
 
             worker.Beat(request, now);
+            worker.Judge(_job, _epoch?.Members.Contains(worker.Id) == true, now);
             if (worker.Assignment is null)
             {
                 ReleaseIdle();

@@ -55,6 +55,11 @@ internal sealed partial class EpochManager(TimeProvider time, EpochTimings timin
             (_job, _jobSince, _cancel, _epoch, _brokenEpochs) = (job, time.GetTimestamp(), false, null, 0);
             _notices.Clear();
             _standingBy.Clear();
+            foreach (var worker in _workers.Values)
+            {
+                worker.BeginJob(job, time.GetTimestamp());
+            }
+
             _open = true;
             ReleaseIdle();
         }
@@ -123,7 +128,7 @@ internal sealed partial class EpochManager(TimeProvider time, EpochTimings timin
     {
         lock (_lock)
         {
-            var decision = DecideLocked();
+            var decision = DecideLocked(isBeginning: true);
             if (decision.Action != EpochAction.Form || (decision.NeedsOrigin && origin is null))
             {
                 return null;
@@ -174,8 +179,11 @@ internal sealed partial class EpochManager(TimeProvider time, EpochTimings timin
         }
     }
 
-    /// <summary>Workers that may be members. In the exact mode all of them compute with what the run's workers compute with.</summary>
-    private List<EpochWorker> Candidates(TrainingJob job)
+    /// <summary>Workers that may be members now: not those that tried to prepare and could not.</summary>
+    private List<EpochWorker> Candidates(TrainingJob job) => [.. Eligible(job).Where(w => !w.IsUnable)];
+
+    /// <summary>Workers that may be members at some time. In the exact mode all of them compute with what the run's workers compute with.</summary>
+    private List<EpochWorker> Eligible(TrainingJob job)
     {
         var present = _workers.Values.Where(w => !w.Leaving).ToList();
         if (!job.IsExact(present.Select(w => w.Device)))

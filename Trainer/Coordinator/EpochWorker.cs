@@ -67,6 +67,31 @@ internal sealed class EpochWorker(string id, long joinedAt)
         LastSeen = now;
     }
 
+    /// <summary>When it said that it is prepared for the present run (timestamp); 0 while it is not.</summary>
+    public long PreparedAt { get; private set; }
+
+    /// <summary>It tried to prepare for the present run, could not, and has not since: as a member it would fail the run.</summary>
+    public bool IsUnable { get; private set; }
+
+    /// <summary>Sees what its newest heartbeat means for a run.</summary>
+    /// <param name="job">The run; null for none.</param>
+    /// <param name="isMember">It is a member of the present epoch, so a failure is the epoch's.</param>
+    /// <param name="now">Timestamp.</param>
+    public void Judge(TrainingJob? job, bool isMember, long now)
+    {
+        var isPrepared = job is not null && IsPreparedFor(job);
+        PreparedAt = !isPrepared ? 0 : PreparedAt == 0 ? now : PreparedAt;
+        var isPreparing = Assignment?.Epoch is { Rank: < 0 } plan && plan.Run == job?.Run && plan.Epoch == Failure?.Epoch;
+        IsUnable = !isPrepared && !isMember && (isPreparing || IsUnable);
+    }
+
+    /// <summary>There is another run.</summary>
+    public void BeginJob(TrainingJob? job, long now)
+    {
+        IsUnable = false;
+        Judge(job, isMember: false, now);
+    }
+
     /// <summary>Tells it something new.</summary>
     public void Assign(Assignment assignment)
     {

@@ -33,6 +33,9 @@ internal sealed record TrainingJob
     /// <summary>Workers that it waits for before its first step.</summary>
     public int StartWorkers => Math.Max(MinWorkers, Spec.Training.StartWorkers);
 
+    /// <summary>Whether a worker can prepare before it is a member: not for n-grams, which one worker counts, without a state.</summary>
+    public bool HasPreparation => !NgramRunner.Trains(Spec);
+
     private int Parts => LocalSettings.From(Spec.Training)?.Shards ?? Spec.Training.BatchSize / Spec.Training.MicroBatchSize;
 
     /// <summary>Whether the result may not depend on who computed what, so that all workers have to compute the same bits.</summary>

@@ -18,7 +18,10 @@ internal sealed class NgramRunner(IBlobStore store, IProgressSink progress, Trai
     private const int Step = 1;
 
     /// <summary>Whether a plan is of an n-gram model.</summary>
-    public static bool Trains(EpochPlan plan) => plan.Spec?.Model?.Architecture == NgramTokenModel.Architecture;
+    public static bool Trains(EpochPlan plan) => Trains(plan.Spec);
+
+    /// <inheritdoc cref="Trains(EpochPlan)"/>
+    public static bool Trains(RunSpec? spec) => spec?.Model?.Architecture == NgramTokenModel.Architecture;
 
     /// <summary>Trains until the checkpoint is committed, the run is cancelled, or the epoch is left.</summary>
     /// <exception cref="OperationCanceledException">The process exits.</exception>

@@ -52,7 +52,7 @@ internal sealed class Replica(int attempt, LanguageModel model, Optimizer optimi
 
     /// <summary>
     /// Computes a micro-batch and an update that count for nothing: what runs for the first time is compiled, and memory is touched.
-    /// Parameters and optimizer state stay as they are.
+    /// For a replica that is empty: parameters stay as they are, the optimizer state is 0 afterwards.
     /// </summary>
     /// <param name="data">Its first micro-batch is read.</param>
     /// <param name="precision">What to compute in.</param>
@@ -78,6 +78,10 @@ internal sealed class Replica(int attempt, LanguageModel model, Optimizer optimi
         lock (_lock)
         {
             optimizer.Update(1, 0, 1, model.Parameters.DecayedLength, model.Parameters.Values, model.Parameters.Gradients, OptimizerState);
+            foreach (var buffer in OptimizerState)
+            {
+                Array.Clear(buffer);
+            }
         }
     }
 

@@ -5,7 +5,7 @@ namespace LlmPipeline.Trainer.Worker;
 
 /// <summary>
 /// A copy of a replica's parameters and optimizer state, for peers that lack them. It lies outside the managed heap, where it would
-/// stay until a full collection: disposed of, its memory is given back as soon as the last reader has let go of it.
+/// stay until a full collection: disposed of, its memory is free for the next copy as soon as the last reader has let go of it.
 /// </summary>
 internal sealed unsafe class ServedState : SafeHandleZeroOrMinusOneIsInvalid
 {

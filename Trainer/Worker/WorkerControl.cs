@@ -81,7 +81,7 @@ internal sealed class WorkerControl
             }
 
             _assignment = assignment;
-            if (assignment.Epoch is { } plan && _failure is not null && plan.Epoch > _failure.Epoch)
+            if (_failure is not null && (assignment.Epoch is null || assignment.Epoch.Epoch > _failure.Epoch))
             {
                 _failure = null;
             }

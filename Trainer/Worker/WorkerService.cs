@@ -153,15 +153,19 @@ internal sealed partial class WorkerService(
             LogUnprepared(exception, plan.Run, PrepareAgain.TotalSeconds);
             runner.Release();
             Fail(plan, exception.Message, -1, null);
-            _control.NextPlan(plan.Epoch, out var changed);
-            Task.WhenAny(changed, Task.Delay(PrepareAgain, stoppingToken)).GetAwaiter().GetResult();
+            if (_control.NextPlan(plan.Epoch, out var changed) is null)
+            {
+                Task.WhenAny(changed, Task.Delay(PrepareAgain, stoppingToken)).GetAwaiter().GetResult();
+            }
+
             return plan.Epoch - 1;
         }
     }
 
-    /// <summary>Waits for a plan newer than <paramref name="after"/>; null when the process exits.</summary>
+    /// <summary>Waits for a plan newer than <paramref name="after"/>, or for that one again once all is released; null when the process exits.</summary>
     private EpochPlan? WaitForPlan(long after, EpochRunner runner, CancellationToken stoppingToken)
     {
+        var before = after - 1;
         while (!stoppingToken.IsCancellationRequested)
         {
             if (_control.NextPlan(after, out var changed) is { } plan)
@@ -174,6 +178,7 @@ internal sealed partial class WorkerService(
                 if (!changed.Wait(KeepState, stoppingToken) && !_control.HasPlan)
                 {
                     runner.Release();
+                    after = before;
                 }
             }
             catch (OperationCanceledException)

@@ -276,7 +276,9 @@ public sealed class CommandTests : IAsyncLifetime
         var lines = json.Output.TrimEnd('\n').Split('\n').Select(l => JsonNode.Parse(l)!).ToList();
         Assert.Equal((70, "text 69", "bad", 0.25), (lines.Count, (string?)lines[^1]["text"], (string?)lines[^1]["label"], (double?)lines[^1]["probabilities"]!["good"]));
         Assert.Equal([2, 64, 6], _gateway.Requests.OfType<ClassifyRequest>().Select(r => r.Inputs.Count));
-        Assert.Equal(0, await json.RunAsync(_gateway, "classify", "m100", "-"));
+        using var longer = new CliCall { Input = string.Concat(Enumerable.Range(0, 5).Select(_ => new string('x', 20_000) + "\n")) };
+        Assert.Equal(0, await longer.RunAsync(_gateway, "classify", "m100", "-"));
+        Assert.Equal([2, 2, 1], _gateway.Requests.OfType<ClassifyRequest>().Skip(3).Select(r => r.Inputs.Count));
     }
 
     [Fact]

@@ -116,6 +116,15 @@ public sealed class ClassifyTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task WhatIsNotLoadedIsListedWithItsClassesToo()
+    {
+        await using var small = await GatewayHost.StartAsync(_storage.Path, ("Gateway:MaxLoadedModels", "1"));
+        Assert.Equal(1, small.Catalogue.LoadedCount);
+        Assert.Equal(Labels, JsonNode.Parse(await small.Http.GetStringAsync("/v1/models/judge"))!["labels"]!.AsArray().Select(l => (string?)l));
+        Assert.Null(JsonNode.Parse(await small.Http.GetStringAsync("/v1/models/tiny"))!["labels"]);
+    }
+
+    [Fact]
     public async Task WhoseTimeIsUpIsToldHowFarItCame()
     {
         await using var late = await _gateway.Engine.StartAsync(

@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using LlmPipeline.Fakes;
+using LlmPipeline.Models;
 using LlmPipeline.Runs.V1;
 using LlmPipeline.Storage;
 using LlmPipeline.Trainer.Worker;
@@ -199,6 +200,31 @@ public sealed class CatchingUpTests
         Assert.Equal(2, shares[(1, 1)]);
         Assert.Equal(0, shares.GetValueOrDefault((1, 11)));
         Assert.Equal(reference.Sink.Curve, harness.Sink.Curve);
+        Assert.All(harness.Replicas, replica => Assert.True(TrainingLoopTests.SameState(reference.Replicas[0], replica)));
+    }
+
+    // What a newcomer does before it is a member, to be ready, is no part of what is trained.
+    [Theory]
+    [InlineData("adamw", Precision.Fp32)]
+    [InlineData("adam", Precision.Bf16)]
+    [InlineData("sgd", Precision.Fp32)]
+    public async Task AReplicaThatWarmedUpIsAsItWasAndJoinsAsOthersDo(string optimizer, Precision precision)
+    {
+        Assert.SkipUnless(precision == Precision.Fp32 || OperatingSystem.IsLinux(), "Autocast is Linux's.");
+        var spec = Spec();
+        (spec.Optimizer.Kind, spec.Optimizer.L2, spec.Optimizer.Momentum) = (optimizer, optimizer == "adamw" ? 0 : 0.1, optimizer == "sgd" ? 0.9 : 0);
+        spec.Optimizer.WeightDecay = optimizer == "adamw" ? 0.1 : 0;
+        using var reference = await ReferenceAsync(spec);
+        using var harness = await WithNewcomersAsync(spec, 1, 2);
+        var newcomer = harness.Replicas[1];
+        var (parameters, before, state) = (newcomer.Model.Parameters.Values.ToArray(), newcomer.Model.Precision, newcomer.State);
+        var dataset = TinyRun.Dataset();
+        newcomer.WarmUp(new TrainingData(dataset.Train, dataset.Validation, TrainingSettings.From(spec), null), precision);
+        Assert.Equal(parameters, newcomer.Model.Parameters.Values.ToArray());
+        Assert.All([newcomer.Model.Parameters.Gradients.ToArray(), .. newcomer.OptimizerState], buffer => Assert.DoesNotContain(buffer, v => v != 0));
+        Assert.Equal((before, state), (newcomer.Model.Precision, newcomer.State));
+        Assert.All(await harness.RunAsync(), outcome => Assert.Equal(LoopOutcome.Finished, outcome));
+        Assert.Equal(reference.Sink.Curve[^harness.Sink.Curve.Length..], harness.Sink.Curve);
         Assert.All(harness.Replicas, replica => Assert.True(TrainingLoopTests.SameState(reference.Replicas[0], replica)));
     }
 

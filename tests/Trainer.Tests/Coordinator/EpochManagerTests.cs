@@ -47,6 +47,7 @@ public sealed class EpochManagerTests
         Advance(1);
         Begin();
         Assert.Equal(EpochAction.Wait, Decide().Action);
+        Assert.Null(_manager.Begin(1, new EpochOrigin("", 0)));
         Beat("worker-c");
         Advance(2.4);
         Assert.Equal(EpochAction.Wait, Decide().Action);
@@ -177,6 +178,74 @@ public sealed class EpochManagerTests
         Assert.Equal((RunEvents.WorkerStandsBy, "worker-b stands by, as it cannot prepare to take part, and tries again: The disk is full."), (notice.Kind, notice.Message));
         Prepared("worker-b");
         Assert.Equal(["worker-a", "worker-b"], Form(null).Workers.Select(w => w.WorkerId));
+    }
+
+    // As a member it would fail the run, for which it is better to wait.
+    [Fact]
+    public void ANewcomerThatCannotPrepareIsNotTakenForLackOfOthers()
+    {
+        _manager.SetJob(Job(minWorkers: 2));
+        Beat("worker-a");
+        Beat("worker-b");
+        Advance(0.6);
+        Form(new EpochOrigin("", 0));
+        Steps("worker-a", "worker-b");
+        Beat("worker-c");
+        Decide();
+        Beat("worker-c", failure: Failure(""));
+        Decide();
+        Beat("worker-c");
+        Leave("worker-b");
+        Assert.Contains("1 of 2 workers are there", Decide().Reason);
+        Leave("worker-a");
+        Kill("worker-a");
+        Kill("worker-b");
+        Advance(5);
+        Assert.Equal((EpochAction.Wait, true), (Decide().Action, Decide().IsAwaitingWorkers));
+        Beat("worker-d");
+        Prepared("worker-c");
+        Advance(0.6);
+        Assert.Equal(["worker-c", "worker-d"], Form(new EpochOrigin("", 0)).Workers.Select(w => w.WorkerId));
+    }
+
+    [Fact]
+    public void NewcomersThatAreReadyOneAfterTheOtherMakeOneEpoch()
+    {
+        Started("worker-a");
+        Beat("worker-b");
+        Beat("worker-c");
+        Advance(3);
+        Decide();
+        Prepared("worker-b");
+        Assert.Equal(EpochAction.Wait, Decide().Action);
+        Advance(0.4);
+        Assert.Equal(EpochAction.Wait, Decide().Action);
+        Prepared("worker-c");
+        Assert.Equal(3, Form(null).Workers.Count);
+        Steps("worker-a", "worker-b", "worker-c");
+
+        // One that takes long holds up those that are ready for half a second only.
+        Beat("worker-d");
+        Beat("worker-e");
+        Advance(3);
+        Decide();
+        Prepared("worker-d");
+        Advance(0.6);
+        Assert.Equal(4, Form(null).Workers.Count);
+    }
+
+    [Fact]
+    public void ForNgramsNobodyPrepares()
+    {
+        _manager.SetJob(Job() with { Spec = RunSpecResolverTests.Resolve(s => s.Model = new ModelSpec { Architecture = "ngram" }) });
+        Beat("worker-a");
+        Beat("worker-b");
+        Advance(0.6);
+        Assert.Equal(["worker-a"], Form(new EpochOrigin("", 0)).Workers.Select(w => w.WorkerId));
+        Assert.Equal(EpochAction.Wait, Decide().Action);
+        Assert.Null(_workers["worker-b"].Assignment!.Epoch);
+        Leave("worker-a");
+        Assert.Equal(["worker-b"], Form(new EpochOrigin("", 0)).Workers.Select(w => w.WorkerId));
     }
 
     [Fact]
