@@ -16,7 +16,17 @@ internal sealed partial class PreparingStage(DatasetService.DatasetServiceClient
     public async Task<Dataset> RunAsync(string id, Run run, ServiceCall preprocessor, CancellationToken cancellationToken)
     {
         using var activity = RunTrace.Start("run preparing", run);
-        var dataset = await preprocessor.RunAsync(token => CreateAsync(run.Spec, token), cancellationToken);
+        Dataset dataset;
+        try
+        {
+            dataset = await preprocessor.RunAsync(token => CreateAsync(run.Spec, ServiceCall.Deadline, token), cancellationToken);
+        }
+        catch (OperationCanceledException) when (IsCancelled(id))
+        {
+            await CancelUnnamedAsync(run);
+            throw;
+        }
+
         activity?.SetTag("dataset", dataset.Name);
         try
         {
@@ -50,16 +60,16 @@ internal sealed partial class PreparingStage(DatasetService.DatasetServiceClient
         return dataset;
     }
 
-    private async Task<Dataset> CreateAsync(RunSpec spec, CancellationToken cancellationToken)
+    private async Task<Dataset> CreateAsync(RunSpec spec, DateTime deadline, CancellationToken cancellationToken)
     {
         if (spec.HasDatasetName)
         {
             return (await datasets.GetDatasetAsync(
-                new GetDatasetRequest { Name = spec.DatasetName }, deadline: ServiceCall.Deadline, cancellationToken: cancellationToken)).Dataset;
+                new GetDatasetRequest { Name = spec.DatasetName }, deadline: deadline, cancellationToken: cancellationToken)).Dataset;
         }
 
         return (await datasets.CreateDatasetAsync(
-            new CreateDatasetRequest { Spec = spec.Dataset }, deadline: ServiceCall.Deadline, cancellationToken: cancellationToken)).Dataset;
+            new CreateDatasetRequest { Spec = spec.Dataset }, deadline: deadline, cancellationToken: cancellationToken)).Dataset;
     }
 
     private async Task<Dataset> WatchAsync(string id, Dataset dataset, ServiceCall preprocessor, CancellationToken cancellationToken)
@@ -98,6 +108,24 @@ internal sealed partial class PreparingStage(DatasetService.DatasetServiceClient
         catch (RpcException exception)
         {
             LogNotCancelled(exception, dataset);
+        }
+    }
+
+    /// <summary>The same for a call that was cancelled, and may have arrived: made again, it says the name of what it began.</summary>
+    private async Task CancelUnnamedAsync(Run run)
+    {
+        if (run.Spec.HasDatasetName)
+        {
+            return;
+        }
+
+        try
+        {
+            await CancelAsync(run, (await CreateAsync(run.Spec, DateTime.UtcNow + CancelPatience, CancellationToken.None)).Name);
+        }
+        catch (RpcException exception)
+        {
+            LogNotCancelled(exception, $"the dataset of {run.Name}");
         }
     }
 

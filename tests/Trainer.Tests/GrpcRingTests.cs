@@ -7,6 +7,7 @@ using Microsoft.Extensions.DependencyInjection;
 
 namespace LlmPipeline.Trainer.Tests;
 
+[Collection(AloneCollection.Name)]
 public sealed class GrpcRingTests : IAsyncLifetime
 {
     private static readonly TimeSpan Timeout = TimeSpan.FromSeconds(30);
@@ -80,14 +81,20 @@ public sealed class GrpcRingTests : IAsyncLifetime
         var gradient = Enumerable.Range(0, elements).Select(i => (float)Math.Sin(i)).ToArray();
         var step = 0;
         await TenStepsAsync();
-        var (second, third) = (await TenStepsAsync(), await TenStepsAsync());
+        var allocated = new List<double>();
+        while (allocated.Count < 6)
+        {
+            allocated.Add(await TenStepsAsync());
+        }
+
         foreach (var ring in rings)
         {
             await ring.DisposeAsync();
         }
 
-        // Three ranks, in bytes a step; a gradient has 1.6 MB.
-        Assert.True(second < 300_000 && third < 300_000 && third < (1.5 * second) + 20_000, $"{second:N0}, then {third:N0}");
+        // Three ranks, in bytes a step; a gradient has 1.6 MB. What else the process does can only add to it.
+        var (early, late) = (allocated[..3].Min(), allocated[3..].Min());
+        Assert.True(early < 300_000 && late < 300_000 && late < (1.5 * early) + 20_000, string.Join(", then ", allocated.Select(a => $"{a:N0}")));
 
         async Task<double> TenStepsAsync()
         {

@@ -34,6 +34,19 @@ public sealed class CancelAndResumeTests
         Assert.Equal(["datasets/some-data"], harness.Preprocessor.Cancelled);
     }
 
+    // The call for the dataset has not been answered yet, so its name is not known.
+    [Fact]
+    public async Task PreparingStopsBeforeTheDatasetHasAName()
+    {
+        await using var harness = await CoordinatorHarness.StartAsync();
+        var asked = harness.Preprocessor.HoldNextCreation();
+        await harness.CreateAsync();
+        await asked.WaitAsync(TinyRun.Timeout);
+        await CancelledAsync(harness);
+        Assert.Equal(2, harness.Preprocessor.CreateCount);
+        Assert.Equal(["datasets/some-data"], harness.Preprocessor.Cancelled);
+    }
+
     [Fact]
     public async Task ADatasetThatAnotherRunWaitsForIsNotCancelled()
     {

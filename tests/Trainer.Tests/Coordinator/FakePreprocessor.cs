@@ -8,6 +8,7 @@ namespace LlmPipeline.Trainer.Tests.Coordinator;
 /// <summary>A Preprocessor whose dataset is ready as soon as <see cref="Release"/> says so.</summary>
 internal sealed class FakePreprocessor : DatasetService.DatasetServiceBase
 {
+    private TaskCompletionSource? _heldCreation;
     private volatile TaskCompletionSource _released = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
     public FakePreprocessor() => Release();
@@ -33,7 +34,7 @@ internal sealed class FakePreprocessor : DatasetService.DatasetServiceBase
 
     public void Release() => _released.TrySetResult();
 
-    public override Task<CreateDatasetResponse> CreateDataset(CreateDatasetRequest request, ServerCallContext context)
+    public override async Task<CreateDatasetResponse> CreateDataset(CreateDatasetRequest request, ServerCallContext context)
     {
         lock (TraceIds)
         {
@@ -47,7 +48,20 @@ internal sealed class FakePreprocessor : DatasetService.DatasetServiceBase
         }
 
         CreateCount++;
-        return Refusal is null ? Task.FromResult(new CreateDatasetResponse { Dataset = Dataset(Datasets.V1.Dataset.Types.State.Queued, 0) }) : throw Refusal;
+        if (Interlocked.Exchange(ref _heldCreation, null) is { } held)
+        {
+            held.SetResult();
+            await Task.Delay(Timeout.Infinite, context.CancellationToken);
+        }
+
+        return Refusal is null ? new CreateDatasetResponse { Dataset = Dataset(Datasets.V1.Dataset.Types.State.Queued, 0) } : throw Refusal;
+    }
+
+    /// <summary>The next call that makes a dataset is not answered; completes when it has come.</summary>
+    public Task HoldNextCreation()
+    {
+        _heldCreation = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        return _heldCreation.Task;
     }
 
     public override Task<GetDatasetResponse> GetDataset(GetDatasetRequest request, ServerCallContext context) => request.Name == "datasets/some-data"
