@@ -15,9 +15,6 @@ internal sealed class LoadedModel(ModelVersion version, ITokenModel model, IToke
 
     public ITokenizer Tokenizer { get; } = tokenizer;
 
-    /// <summary>Names of the classes of a classifier; null of a model that continues text.</summary>
-    public IReadOnlyList<string>? Labels { get; } = (model as LanguageModel)?.Config.Labels;
-
     /// <summary>Whether only the catalogue holds it.</summary>
     public bool IsIdle => Volatile.Read(ref _references) == 1;
 

@@ -47,10 +47,9 @@ internal sealed class ModelLoader(IBlobStore store, IOptions<GatewayOptions> opt
                 throw new InvalidDataException($"{version.Name} was trained to fill in masked tokens (objective: masked) and continues no text, so it is not served. Fine-tune it, or publish a model with objective: causal.");
             }
 
-            var labels = (model as LanguageModel)?.Config.Labels;
-            if (labels is not null)
+            if (model is LanguageModel { Config.Labels: { } labels } classifier)
             {
-                ((LanguageModel)model).ClassifyDocument([], new double[labels.Count]);
+                classifier.ClassifyDocument([], new double[labels.Count]);
             }
             else
             {

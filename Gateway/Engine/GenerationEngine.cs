@@ -35,7 +35,7 @@ internal sealed partial class GenerationEngine(
         parameters = parameters with { Deadline = Limited(parameters.Deadline) };
         return BeginAsync(parameters.Model, "text_completion", (model, telemetry) =>
         {
-            if (model.Labels is { } labels)
+            if (model.Version.Labels is { } labels)
             {
                 throw GatewayException.Invalid("model", $"{model.Version.Name} is a classifier (it tells {string.Join(", ", labels.Take(5))}{(labels.Count > 5 ? ", ..." : "")} apart) and continues no text. Send the text to POST /v1/classify, or call Classify over gRPC.");
             }
@@ -51,7 +51,7 @@ internal sealed partial class GenerationEngine(
     {
         parameters.Validate(options.Value);
         parameters = parameters with { Deadline = Limited(parameters.Deadline) };
-        return BeginAsync(parameters.Model, "text_classification", (model, telemetry) => model.Labels is null
+        return BeginAsync(parameters.Model, "text_classification", (model, telemetry) => model.Version.Labels is null
             ? throw GatewayException.Invalid("model", $"{model.Version.Name} is no classifier: it continues text (POST /v1/completions, or Generate over gRPC). Fine-tune it on documents with labels to get one.")
             : new TextClassification(model, parameters, telemetry, Leave, cancellationToken), cancellationToken);
     }

@@ -9,7 +9,11 @@ namespace LlmPipeline.Gateway.Engine;
 /// <param name="Probabilities">Of each text, one number a class, in the order of <see cref="Labels"/>.</param>
 /// <param name="Labels">Names of the classes.</param>
 /// <param name="TokenCount">Tokens of all texts, also those that did not fit the context.</param>
-internal sealed record ClassificationResult(IReadOnlyList<double[]> Probabilities, IReadOnlyList<string> Labels, int TokenCount);
+internal sealed record ClassificationResult(IReadOnlyList<double[]> Probabilities, IReadOnlyList<string> Labels, int TokenCount)
+{
+    /// <summary>The likeliest class of a text; of equals the first.</summary>
+    public string Likeliest(double[] probabilities) => Labels[probabilities.IndexOf(probabilities.Max())];
+}
 
 /// <summary>The classes of some texts: a text a step.</summary>
 internal sealed class TextClassification : Answer
@@ -29,7 +33,7 @@ internal sealed class TextClassification : Answer
         : base(model, parameters.Deadline, telemetry, onEnd, cancellationToken)
     {
         _model = (LanguageModel)model.Model;
-        _labels = model.Labels!;
+        _labels = model.Version.Labels!;
         _inputs = [.. parameters.Inputs.Select(text => model.Tokenizer.Encode(text))];
     }
 

@@ -20,7 +20,7 @@ internal sealed class ClassifyEndpoint(
             time.GetUtcNow().ToUnixTimeSeconds(),
             classification.Version.Name,
             result.Labels,
-            [.. result.Probabilities.Select((probs, index) => new ClassificationItem(index, result.Labels[probs.IndexOf(probs.Max())], probs, probs.Length))],
+            [.. result.Probabilities.Select((probs, index) => new ClassificationItem(index, result.Likeliest(probs), probs, probs.Length))],
             new CompletionUsage(result.TokenCount, 0, result.TokenCount));
         await JsonSerializer.SerializeAsync(context.Response.Body, answer, OpenAiJson.Plain.ClassificationBody, context.RequestAborted);
     }

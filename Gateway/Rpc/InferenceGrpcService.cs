@@ -53,7 +53,7 @@ internal sealed class InferenceGrpcService(GenerationEngine engine, ModelCatalog
                 ModelVersion = classification.Version.Name,
                 Labels = { result.Labels },
                 TokenCount = result.TokenCount,
-                Results = { result.Probabilities.Select(p => new TextClass { Label = result.Labels[p.IndexOf(p.Max())], Probabilities = { p } }) },
+                Results = { result.Probabilities.Select(p => new TextClass { Label = result.Likeliest(p), Probabilities = { p } }) },
             };
         }
         catch (GatewayException exception)
