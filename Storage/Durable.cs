@@ -6,7 +6,10 @@ namespace LlmPipeline.Storage;
 /// <summary>Directory entries that outlive a power cut. Where the system has no such call (Windows), nothing is done.</summary>
 internal static partial class Durable
 {
+    private const int NoEntry = 2;
+
     /// <summary>Flushes the entries of a directory to the disk.</summary>
+    /// <exception cref="DirectoryNotFoundException">There is none.</exception>
     public static void FlushDirectory(string path)
     {
         if (OperatingSystem.IsWindows())
@@ -17,7 +20,9 @@ internal static partial class Durable
         var descriptor = Open(path, 0);
         if (descriptor < 0)
         {
-            throw new IOException($"Cannot open the folder '{path}': {new Win32Exception(Marshal.GetLastPInvokeError()).Message}.");
+            var error = Marshal.GetLastPInvokeError();
+            var message = $"Cannot open the folder '{path}': {new Win32Exception(error).Message}.";
+            throw error == NoEntry ? new DirectoryNotFoundException(message) : new IOException(message);
         }
 
         try

@@ -5,7 +5,7 @@ namespace LlmPipeline.Storage;
 /// <summary>Blobs as files below a folder, for one machine: any number of threads and processes may share it.</summary>
 /// <remarks>
 /// A blob is written to a file in the store's own folder (<c>.store/tmp</c>), flushed to the disk and renamed. Renames,
-/// deletions and leases of all processes take turns by a lock file, which the kernel frees when a holder dies. The version
+/// deletions and leases of a name take turns among all processes, by <see cref="FolderLocks"/>. The version
 /// of a blob is its modification time, which a commit moves forward by 100 ns at least, and its length; file systems that
 /// keep whole seconds only (FAT) will not do.
 /// </remarks>
@@ -15,7 +15,7 @@ public sealed class FolderBlobStore : IBlobStore
 
     private readonly string _root;
     private readonly string _temporary;
-    private readonly FolderLock _lock;
+    private readonly FolderLocks _locks;
     private readonly FolderLeases _leases;
 
     /// <summary>Opens the store in a folder and makes the folder where there is none.</summary>
@@ -25,8 +25,9 @@ public sealed class FolderBlobStore : IBlobStore
         _root = Path.GetFullPath(folder);
         _temporary = Path.Combine(_root, ".store", "tmp");
         Directory.CreateDirectory(_temporary);
-        _lock = FolderLock.For(Path.Combine(_root, ".store", "lock"));
-        _leases = new FolderLeases(Path.Combine(_root, ".store", "leases"), _lock, timeProvider ?? TimeProvider.System);
+        var locks = Directory.CreateDirectory(Path.Combine(_root, ".store", "locks"));
+        _locks = new FolderLocks(locks.FullName, timeProvider ?? TimeProvider.System);
+        _leases = new FolderLeases(Path.Combine(_root, ".store", "leases"), _locks, timeProvider ?? TimeProvider.System);
         DeleteAbandoned();
     }
 
@@ -86,7 +87,7 @@ public sealed class FolderBlobStore : IBlobStore
     {
         BlobName.Validate(name);
         var path = PathOf(name);
-        using (await _lock.EnterAsync(cancellationToken))
+        using (await _locks.EnterAsync(name, cancellationToken))
         {
             if (!File.Exists(path))
             {
@@ -94,16 +95,10 @@ public sealed class FolderBlobStore : IBlobStore
             }
 
             File.Delete(path);
-            var folder = Path.GetDirectoryName(path)!;
-            while (folder.Length > _root.Length && !Directory.EnumerateFileSystemEntries(folder).Any())
-            {
-                Directory.Delete(folder);
-                folder = Path.GetDirectoryName(folder)!;
-            }
-
-            Durable.FlushDirectory(folder);
-            return true;
         }
+
+        DeleteEmpty(Path.GetDirectoryName(path)!);
+        return true;
     }
 
     /// <inheritdoc/>
@@ -170,6 +165,33 @@ public sealed class FolderBlobStore : IBlobStore
         }
     }
 
+    /// <summary>Deletes a folder and those above it, as far as they are empty; others may delete and write there in the meantime.</summary>
+    private void DeleteEmpty(string folder)
+    {
+        while (true)
+        {
+            try
+            {
+                if (folder.Length <= _root.Length || Directory.EnumerateFileSystemEntries(folder).Any())
+                {
+                    Durable.FlushDirectory(folder);
+                    return;
+                }
+
+                Directory.Delete(folder);
+                folder = Path.GetDirectoryName(folder)!;
+            }
+            catch (DirectoryNotFoundException) when (folder.Length > _root.Length)
+            {
+                folder = Path.GetDirectoryName(folder)!;
+            }
+            catch (IOException) when (Directory.EnumerateFileSystemEntries(folder).Any())
+            {
+                // A blob came after the look: look again.
+            }
+        }
+    }
+
     private string PathOf(string name) => Path.Combine(_root, Path.DirectorySeparatorChar == '/' ? name : name.Replace('/', Path.DirectorySeparatorChar));
 
     private void DeleteAbandoned()
@@ -224,7 +246,8 @@ public sealed class FolderBlobStore : IBlobStore
             await _file.DisposeAsync();
 
             var target = _store.PathOf(_name);
-            using (await _store._lock.EnterAsync(cancellationToken))
+            string eTag;
+            using (await _store._locks.EnterAsync(_name, cancellationToken))
             {
                 var present = Properties(_name, new FileInfo(target));
                 if ((_condition.IfNoneMatch && present is not null) || (_condition.IfMatch is { } wanted && present?.ETag != wanted))
@@ -239,12 +262,37 @@ public sealed class FolderBlobStore : IBlobStore
                 }
 
                 File.SetLastWriteTimeUtc(_path, time);
-                var eTag = ETagOf(new FileInfo(_path));
-                Durable.CreateDirectory(Path.GetDirectoryName(target)!);
-                File.Move(_path, target, overwrite: true);
+                eTag = ETagOf(new FileInfo(_path));
+                Rename(_path, target);
                 _done = true;
+            }
+
+            try
+            {
                 Durable.FlushDirectory(Path.GetDirectoryName(target)!);
-                return eTag;
+            }
+            catch (DirectoryNotFoundException)
+            {
+                // Another deleted the blob since, and the folder with it.
+            }
+
+            return eTag;
+        }
+
+        /// <summary>Moves the file to its place. The folder may be deleted as empty by another until a file is in it.</summary>
+        private static void Rename(string path, string target)
+        {
+            while (true)
+            {
+                try
+                {
+                    Durable.CreateDirectory(Path.GetDirectoryName(target)!);
+                    File.Move(path, target, overwrite: true);
+                    return;
+                }
+                catch (DirectoryNotFoundException) when (File.Exists(path))
+                {
+                }
             }
         }
 

@@ -6,21 +6,21 @@ namespace LlmPipeline.Storage;
 /// Leases of a folder store: a file per name holds the lease's id, the time at which it ends by itself, and the process that holds it.
 /// Where that process is known to have ended (killed, on this machine), so has the lease.
 /// </summary>
-internal sealed class FolderLeases(string folder, FolderLock folderLock, TimeProvider time)
+internal sealed class FolderLeases(string folder, FolderLocks locks, TimeProvider time)
 {
     public async Task<IBlobLease?> TryAcquireAsync(string name, TimeSpan duration, CancellationToken cancellationToken)
     {
         LeaseDuration.Require(duration);
         // '~' is in no name.
         var path = Path.Combine(folder, name.Replace('/', '~'));
-        using (await folderLock.EnterAsync(cancellationToken))
+        using (await locks.EnterAsync(name, cancellationToken))
         {
             if (Read(path) is { } holder && holder.Ends > time.GetUtcNow() && !LeaseHolder.HasEnded(holder.Process))
             {
                 return null;
             }
 
-            var lease = new Lease(this, path, Guid.NewGuid().ToString("N"), duration);
+            var lease = new Lease(this, name, path, Guid.NewGuid().ToString("N"), duration);
             Write(path, lease.Id, duration);
             return lease;
         }
@@ -48,14 +48,14 @@ internal sealed class FolderLeases(string folder, FolderLock folderLock, TimePro
         File.Move(next, path, overwrite: true);
     }
 
-    private sealed class Lease(FolderLeases leases, string path, string id, TimeSpan duration) : IBlobLease
+    private sealed class Lease(FolderLeases leases, string name, string path, string id, TimeSpan duration) : IBlobLease
     {
         public string Id => id;
 
         // An ended lease that nobody took since is renewed, as Azure does.
         public async Task<bool> RenewAsync(CancellationToken cancellationToken = default)
         {
-            using (await leases.Enter(cancellationToken))
+            using (await leases.Enter(name, cancellationToken))
             {
                 if (Read(path)?.Id != id)
                 {
@@ -69,7 +69,7 @@ internal sealed class FolderLeases(string folder, FolderLock folderLock, TimePro
 
         public async ValueTask DisposeAsync()
         {
-            using (await leases.Enter(CancellationToken.None))
+            using (await leases.Enter(name, CancellationToken.None))
             {
                 if (Read(path)?.Id == id)
                 {
@@ -79,7 +79,7 @@ internal sealed class FolderLeases(string folder, FolderLock folderLock, TimePro
         }
     }
 
-    private Task<IDisposable> Enter(CancellationToken cancellationToken) => folderLock.EnterAsync(cancellationToken);
+    private Task<IDisposable> Enter(string name, CancellationToken cancellationToken) => locks.EnterAsync(name, cancellationToken);
 }
 
 /// <summary>What Azure allows, for every store.</summary>

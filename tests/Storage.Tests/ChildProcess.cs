@@ -84,6 +84,14 @@ internal sealed class ChildProcess : IDisposable
                 Console.WriteLine(store.TryAcquireLeaseAsync("victim", TimeSpan.FromSeconds(15)).GetAwaiter().GetResult() is null ? "taken" : "ready");
                 Thread.Sleep(Timeout.Infinite);
                 break;
+            case "come-and-go":
+                for (var i = 0; i < 1000; i++)
+                {
+                    store.WriteTextAsync("shared/folder/other", "x").GetAwaiter().GetResult();
+                    store.DeleteAsync("shared/folder/other").GetAwaiter().GetResult();
+                }
+
+                break;
             case "count":
                 for (var done = 0; done < 50;)
                 {

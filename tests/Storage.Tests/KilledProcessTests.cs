@@ -45,7 +45,7 @@ public sealed class KilledProcessTests : IDisposable
 
             await child.KillAsync();
             AssertWhole(await store.TryReadTextAsync("victim"));
-            await store.WriteTextAsync("after", "the lock is free");
+            await store.WriteTextAsync("victim", new string('z', 200_000));
         }
 
         static void AssertWhole((string Text, string ETag)? read)
@@ -83,6 +83,54 @@ public sealed class KilledProcessTests : IDisposable
         time.Advance(TimeSpan.FromMinutes(1));
         await using var next = await store.TryAcquireLeaseAsync("victim", TimeSpan.FromSeconds(15));
         Assert.NotNull(next);
+    }
+
+    [Fact]
+    public async Task DeletingAndWritingInOneFolderByTwoProcessesLosesNothing()
+    {
+        var store = new FolderBlobStore(_folder.Path);
+        using var child = new ChildProcess("come-and-go", _folder.Path);
+        for (var i = 0; i < 1000; i++)
+        {
+            await store.WriteTextAsync("shared/folder/mine", $"{i}");
+            Assert.Equal($"{i}", (await store.TryReadTextAsync("shared/folder/mine"))?.Text);
+            Assert.True(await store.DeleteAsync("shared/folder/mine"));
+        }
+
+        await child.WaitAsync();
+        Assert.False(Directory.Exists(Path.Combine(_folder.Path, "shared")));
+    }
+
+    [Fact]
+    public async Task AProcessThatStopsWithALockHoldsUpThatNameAloneAndIsTold()
+    {
+        var time = new FakeTimeProvider(DateTimeOffset.UtcNow);
+        var store = new FolderBlobStore(_folder.Path, time);
+        await store.WriteTextAsync("victim", "before");
+        var path = Assert.Single(Directory.GetFiles(Path.Combine(_folder.Path, ".store", "locks")));
+        using (new FileStream(path, FileMode.Open, FileAccess.ReadWrite, FileShare.None))
+        {
+            // What a coordinator does to go on without a worker that is stopped.
+            await store.WriteTextAsync("runs/run-0001/epoch", "2", BlobCondition.NotExists);
+            await using var lease = await store.TryAcquireLeaseAsync("trainer/leader", TimeSpan.FromSeconds(15));
+            Assert.True(await lease!.RenewAsync());
+            Assert.True(await store.DeleteAsync("runs/run-0001/epoch"));
+            Assert.Equal("before", (await store.TryReadTextAsync("victim"))?.Text);
+
+            var writing = store.WriteTextAsync("victim", "after");
+            while (!writing.IsCompleted)
+            {
+                time.Advance(TimeSpan.FromSeconds(5));
+                await Task.Delay(5);
+            }
+
+            var error = await Assert.ThrowsAsync<IOException>(() => writing);
+            Assert.Contains("'victim'", error.Message, StringComparison.Ordinal);
+            Assert.Contains(path, error.Message, StringComparison.Ordinal);
+        }
+
+        await store.WriteTextAsync("victim", "after");
+        Assert.Equal("after", (await store.TryReadTextAsync("victim"))?.Text);
     }
 
     [Fact]

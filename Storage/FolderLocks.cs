@@ -1,0 +1,70 @@
+using System.Collections.Concurrent;
+using System.Security.Cryptography;
+using System.Text;
+
+namespace LlmPipeline.Storage;
+
+/// <summary>
+/// Mutual exclusion by name between the threads of all processes that use a folder: advisory locks on files, which the kernel
+/// frees when a holder dies. A name has one of 1,024 files, so that a process which is stopped while it holds one holds up
+/// hardly any other name.
+/// </summary>
+internal sealed class FolderLocks(string folder, TimeProvider time)
+{
+    /// <summary>Far longer than any holder needs, which is about a millisecond.</summary>
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(20);
+
+    /// <summary>A thread waits for the others of its process here, in their order.</summary>
+    private static readonly ConcurrentDictionary<string, SemaphoreSlim> Gates = new(StringComparer.Ordinal);
+
+    /// <summary>Waits for the lock of a name; disposing the result frees it, and so does the death of the process.</summary>
+    /// <exception cref="IOException">Another process holds it and does not go on.</exception>
+    public async Task<IDisposable> EnterAsync(string name, CancellationToken cancellationToken)
+    {
+        var digest = SHA256.HashData(Encoding.UTF8.GetBytes(name));
+        var path = Path.Combine(folder, $"{((digest[0] & 3) << 8) | digest[1]:x3}");
+        var gate = Gates.GetOrAdd(path, _ => new SemaphoreSlim(1));
+        await gate.WaitAsync(cancellationToken);
+        try
+        {
+            var start = time.GetTimestamp();
+            for (var attempt = 0; ; attempt++)
+            {
+                try
+                {
+                    return new Holder(gate, new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None, bufferSize: 0));
+                }
+                catch (IOException exception) when (IsHeldElsewhere(exception))
+                {
+                    if (time.GetElapsedTime(start) > Patience)
+                    {
+                        throw new IOException(
+                            $"'{name}' cannot be written: another process has held '{path}' for {Patience.TotalSeconds} s. It is stopped or hangs; `fuser {path}` names it, and its end frees the file.",
+                            exception);
+                    }
+
+                    // .NET has no blocking file lock.
+                    await Task.Delay(TimeSpan.FromMilliseconds(Math.Min(1 + attempt, 10)), cancellationToken);
+                }
+            }
+        }
+        catch
+        {
+            gate.Release();
+            throw;
+        }
+    }
+
+    // EWOULDBLOCK (Linux 11, BSD 35) or a Windows sharing violation; everything else is a fault of the folder.
+    private static bool IsHeldElsewhere(IOException exception) =>
+        exception.GetType() == typeof(IOException) && (exception.HResult is 11 or 35 || exception.HResult == unchecked((int)0x80070020));
+
+    private sealed class Holder(SemaphoreSlim gate, FileStream file) : IDisposable
+    {
+        public void Dispose()
+        {
+            file.Dispose();
+            gate.Release();
+        }
+    }
+}
