@@ -185,12 +185,15 @@ public sealed class FolderBlobStore : IBlobStore
             {
                 folder = Path.GetDirectoryName(folder)!;
             }
-            catch (IOException) when (Directory.EnumerateFileSystemEntries(folder).Any())
+            catch (IOException exception) when (IsNotEmpty(exception))
             {
                 // A blob came after the look: look again.
             }
         }
     }
+
+    // ENOTEMPTY (Linux 39, BSD 66), or Windows' own.
+    private static bool IsNotEmpty(IOException exception) => exception.HResult is 39 or 66 || exception.HResult == unchecked((int)0x80070091);
 
     private string PathOf(string name) => Path.Combine(_root, Path.DirectorySeparatorChar == '/' ? name : name.Replace('/', Path.DirectorySeparatorChar));
 
@@ -279,10 +282,13 @@ public sealed class FolderBlobStore : IBlobStore
             return eTag;
         }
 
-        /// <summary>Moves the file to its place. The folder may be deleted as empty by another until a file is in it.</summary>
+        /// <summary>
+        /// Moves the file to its place. Until it is there, another may delete the folder as empty, which .NET tells in as many
+        /// ways as it has looks at it; what is wrong for good is wrong again.
+        /// </summary>
         private static void Rename(string path, string target)
         {
-            while (true)
+            for (var attempt = 1; ; attempt++)
             {
                 try
                 {
@@ -290,7 +296,7 @@ public sealed class FolderBlobStore : IBlobStore
                     File.Move(path, target, overwrite: true);
                     return;
                 }
-                catch (DirectoryNotFoundException) when (File.Exists(path))
+                catch (IOException) when (attempt < 10 && File.Exists(path))
                 {
                 }
             }
