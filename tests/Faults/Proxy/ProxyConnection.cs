@@ -11,7 +11,13 @@ internal sealed class ProxyConnection(Socket client, FaultProxy proxy) : IDispos
     private const int PieceBytes = 64 * 1024;
     private const int QueuedPieces = 16;
 
+    // State of a TCP socket in TCP_INFO (tcp.h).
+    private const int TcpProtocol = 6;
+    private const int TcpInfo = 11;
+    private const byte TcpClosed = 7;
+
     private readonly CancellationTokenSource _over = new();
+    private readonly HashSet<Socket> _shutDown = [];
     private Socket? _target;
 
     /// <summary>Returns when the connection is closed on both sides.</summary>
@@ -92,13 +98,18 @@ internal sealed class ProxyConnection(Socket client, FaultProxy proxy) : IDispos
         }
     }
 
-    private static async Task ReadAsync(Socket from, ChannelWriter<(byte[] Bytes, int Count, long Due)> queue, Direction direction, CancellationToken cancellationToken)
+    private async Task ReadAsync(Socket from, ChannelWriter<(byte[] Bytes, int Count, long Due)> queue, Direction direction, CancellationToken cancellationToken)
     {
         long last = 0;
         while (true)
         {
             var bytes = ArrayPool<byte>.Shared.Rent(PieceBytes);
             var count = await from.ReceiveAsync(bytes.AsMemory(0, PieceBytes), cancellationToken);
+            if (count == 0 && WasReset(from))
+            {
+                throw new SocketException((int)SocketError.ConnectionReset);
+            }
+
             direction.Tamper?.Invoke(bytes.AsSpan(0, count));
             var wait = direction.Delay + (direction.Jitter * Random.Shared.NextDouble());
             last = Math.Max(last, Stopwatch.GetTimestamp() + (long)(wait.TotalSeconds * Stopwatch.Frequency));
@@ -146,11 +157,31 @@ internal sealed class ProxyConnection(Socket client, FaultProxy proxy) : IDispos
             if (count == 0)
             {
                 await direction.TakeAsync(0, cancellationToken);
+                lock (_shutDown)
+                {
+                    _shutDown.Add(to);
+                }
+
                 to.Shutdown(SocketShutdown.Send);
             }
 
             ArrayPool<byte>.Shared.Return(bytes);
         }
+    }
+
+    // A reset is told once, to whoever asks first: where that was a send, receiving gives 0, as at an orderly end.
+    private bool WasReset(Socket socket)
+    {
+        lock (_shutDown)
+        {
+            if (_shutDown.Contains(socket) || !OperatingSystem.IsLinux())
+            {
+                return false;
+            }
+        }
+
+        Span<byte> info = stackalloc byte[1];
+        return socket.GetRawSocketOption(TcpProtocol, TcpInfo, info) == 1 && info[0] == TcpClosed;
     }
 
     private static async Task SendAsync(Socket to, Memory<byte> bytes, CancellationToken cancellationToken)
