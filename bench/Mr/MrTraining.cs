@@ -15,7 +15,11 @@ namespace LlmPipeline.Bench.Mr;
 /// <summary>Trains with the product's training loop, in this process.</summary>
 internal sealed class MrTraining : IDisposable
 {
+    /// <summary>The name of <see cref="TakeVectorsAsync"/>'s network.</summary>
+    public const string Vectors = "vectors";
+
     private const string PretrainedName = "models/pretrained";
+    private const string EmbeddingName = "embedding.weight";
 
     private readonly ServiceProvider _services = new ServiceCollection().AddMetrics().BuildServiceProvider();
     private readonly string _data;
@@ -23,12 +27,48 @@ internal sealed class MrTraining : IDisposable
     private readonly IBlobStore _store;
     private readonly ITokenizer _tokenizer;
 
-    public MrTraining(string data, string folder)
+    /// <param name="data">Where the text is.</param>
+    /// <param name="folder">Where what was trained is kept.</param>
+    /// <param name="sentences">Their words are the vocabulary, whether or not they are trained on.</param>
+    public MrTraining(string data, string folder, IEnumerable<Sentence> sentences)
     {
         (_data, _folder) = (data, folder);
         _store = BlobStore.Open($"folder={folder}");
         TorchRuntime.Initialize();
-        _tokenizer = Tokenizer();
+        _tokenizer = Tokenizer(sentences);
+    }
+
+    /// <summary>Number of words.</summary>
+    public int VocabularySize => _tokenizer.VocabularySize;
+
+    /// <summary>A network of new weights whose embedding is published word vectors, where there are any, is kept. Returns how many there are.</summary>
+    public async Task<int> TakeVectorsAsync()
+    {
+        var name = $"models/{Vectors}";
+        if (await _store.TryReadManifestAsync(name) is { } kept)
+        {
+            return (int)kept.Properties["vectors"]!;
+        }
+
+        // A word is one behind a space, too.
+        string[] words = [.. Enumerable.Range(0, _tokenizer.VocabularySize).Select(id => System.Text.Encoding.UTF8.GetString(_tokenizer.BytesOf(id)).Trim())];
+        var vectors = await WordVectors.ReadAsync(words.ToHashSet());
+        using var model = LanguageModel.Create(Config(0, null), 1, torch.CPU);
+        var count = 0;
+        foreach (var (id, word) in words.Index())
+        {
+            if (vectors.TryGetValue(word, out var vector))
+            {
+                vector.CopyTo(model.Parameters.ValuesOf(EmbeddingName)[(id * WordVectors.Width)..]);
+                count++;
+            }
+        }
+
+        model.Parameters.UploadValues();
+        var directory = _store.CreateDirectory(name);
+        await ModelDirectory.WriteAsync(directory, model, _tokenizer.ToJson());
+        await directory.CommitAsync(new() { ["vectors"] = count });
+        return count;
     }
 
     /// <summary>The network after one epoch of language modelling; trained once, then kept. Returns its validation loss in nats per token.</summary>
@@ -64,10 +104,10 @@ internal sealed class MrTraining : IDisposable
         return result.LastLoss;
     }
 
-    /// <summary>Trains a classifier, keeps its best epoch by the loss of the held-out sentences, and says which test sentences it gets right.</summary>
-    /// <param name="train">What it learns from; one of ten is held out.</param>
+    /// <summary>Trains a classifier, and says which test sentences it gets right after its last epoch.</summary>
+    /// <param name="train">What it learns from; one of ten is held out, to be looked at.</param>
     /// <param name="test">What it is judged by.</param>
-    /// <param name="pretrained">It begins with this network, by its name in <see cref="AdaptAsync"/>; null for new weights.</param>
+    /// <param name="pretrained">It begins with this network, by its name in <see cref="AdaptAsync"/>, or <see cref="Vectors"/>; null for new weights.</param>
     /// <param name="recipe">How.</param>
     /// <param name="seed">Seed.</param>
     public bool[] Classify(IReadOnlyList<Sentence> train, IReadOnlyList<Sentence> test, string? pretrained, Recipe recipe, long seed)
@@ -79,8 +119,7 @@ internal sealed class MrTraining : IDisposable
         var epoch = Math.Max(1, learned.DocumentCount / recipe.BatchSize);
         var spec = Spec(recipe, epoch * recipe.Epochs, interval: epoch, seed);
         using var replica = New(model, spec);
-        var best = Train(replica, spec, new LabelledData(learned, heldOut, _tokenizer.VocabularySize, _tokenizer.EndOfTextId, TrainingSettings.From(spec)), pretrained is null ? "from scratch" : "fine-tuning");
-        best.Values!.CopyTo(model.Parameters.Values);
+        Train(replica, spec, new LabelledData(learned, heldOut, _tokenizer.VocabularySize, _tokenizer.EndOfTextId, TrainingSettings.From(spec)), pretrained ?? "from scratch");
         var scores = new double[MrData.Labels.Length];
         return
         [
@@ -101,8 +140,8 @@ internal sealed class MrTraining : IDisposable
         Architecture = Recipe.Architecture,
         VocabularySize = _tokenizer.VocabularySize,
         Layers = Recipe.Layers,
-        Heads = Recipe.Heads,
         Width = Recipe.Width,
+        EmbeddingWidth = WordVectors.Width,
         Context = Recipe.Context,
         Dropout = dropout,
         EndOfTextId = _tokenizer.EndOfTextId,
@@ -112,7 +151,7 @@ internal sealed class MrTraining : IDisposable
     private static RunSpec Spec(Recipe recipe, long steps, long interval, long seed) => new()
     {
         Seed = seed,
-        Model = new ModelSpec { Architecture = Recipe.Architecture, Layers = Recipe.Layers, Heads = Recipe.Heads, Width = Recipe.Width, Context = Recipe.Context, Dropout = recipe.Dropout },
+        Model = new ModelSpec { Architecture = Recipe.Architecture, Layers = Recipe.Layers, Width = Recipe.Width, EmbeddingWidth = WordVectors.Width, Context = Recipe.Context, Dropout = recipe.Dropout },
         Optimizer = new OptimizerSpec
         {
             Kind = "adamw",
@@ -141,23 +180,23 @@ internal sealed class MrTraining : IDisposable
 
     private static Replica New(LanguageModel model, RunSpec spec) => new(1, model, Optimizer.Create(spec.Optimizer), new TrainerState { Run = "runs/bench", SpecHash = "" });
 
-    private BestInMemory Train(Replica replica, RunSpec spec, ITrainingData data, string what)
+    private Watched Train(Replica replica, RunSpec spec, ITrainingData data, string what)
     {
-        var best = new BestInMemory(what);
+        var watched = new Watched(what);
         using var trace = new TrainingTrace("runs/bench");
         var loop = new TrainingLoop(replica, TrainingSettings.From(spec), data, new RingPlace(null, 0, 1), true, (_, _, _) => throw new InvalidOperationException(),
-            new NoControl(), best, best, new TrainerMetrics(_services.GetRequiredService<IMeterFactory>()), trace, NullLogger.Instance);
+            new NoControl(), watched, watched, new TrainerMetrics(_services.GetRequiredService<IMeterFactory>()), trace, NullLogger.Instance);
         loop.Run();
-        return best;
+        return watched;
     }
 
-    private ITokenizer Tokenizer()
+    private ITokenizer Tokenizer(IEnumerable<Sentence> sentences)
     {
         var path = Path.Combine(_folder, "tokenizer.json");
         if (!File.Exists(path))
         {
-            var options = new TokenizerOptions { Kind = "bpe", VocabularySize = Recipe.VocabularySize };
-            var words = WordCounts.Count([System.Text.Encoding.UTF8.GetBytes(MrData.Pretraining(_data, "train"))], TokenizerTrainer.SplitterOf(options), 1);
+            var options = new TokenizerOptions { Kind = "word", VocabularySize = 0 };
+            var words = WordCounts.Count([System.Text.Encoding.UTF8.GetBytes(string.Join('\n', sentences.Select(s => s.Text)))], TokenizerTrainer.SplitterOf(options), 1);
             File.WriteAllText(path, TokenizerTrainer.Train(words, options).ToJson());
         }
 
@@ -177,31 +216,22 @@ internal sealed class MrTraining : IDisposable
         public bool GiveUp(TimeSpan waited) => false;
     }
 
-    /// <summary>Keeps the weights of the epoch with the lowest validation loss.</summary>
-    private sealed class BestInMemory(string what) : ICheckpointStore, IProgressSink
+    /// <summary>Shows the losses; keeps nothing, since nothing is gone back to.</summary>
+    private sealed class Watched(string what) : ICheckpointStore, IProgressSink
     {
-        private double _bestLoss = double.PositiveInfinity;
         private long _shown;
-
-        public float[]? Values { get; private set; }
 
         public double LastLoss { get; private set; }
 
         public string Save(ReplicaSnapshot snapshot, int keep)
         {
             LastLoss = snapshot.State.ValidationLoss ?? double.PositiveInfinity;
-            if (Values is null || LastLoss < _bestLoss)
-            {
-                _bestLoss = LastLoss;
-                Values = snapshot.Values is { } copy ? [.. copy] : snapshot.Model.Parameters.Values.ToArray();
-            }
-
             return ResourceName.Checkpoint("runs/bench", snapshot.State.Step);
         }
 
         public long NewestIntact(string run, long step) => 0;
 
-        public TrainerState Load(Replica replica, long step) => throw new InvalidOperationException("The weights of the best epoch alone are kept.");
+        public TrainerState Load(Replica replica, long step) => throw new InvalidOperationException("Nothing is kept.");
 
         public void Step(StepMetrics metrics, double trainSeconds)
         {
