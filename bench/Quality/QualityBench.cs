@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Text;
+using LlmPipeline.Bench.Mr;
 
 namespace LlmPipeline.Bench.Quality;
 
@@ -40,6 +41,7 @@ internal static class QualityBench
             figures.AddRange(await WarAndPeaceAsync(runs, rows, data, folder, full));
         }
 
+        figures.Add((await MrBench.MeasureAsync()).Published);
         var held = figures.Count(f => f.Holds);
         var last = $"quality: {held} of {figures.Count} published results reproduced (goal {figures.Count} of {figures.Count})";
         await Machine.PublishAsync("quality", $"""
@@ -47,7 +49,7 @@ internal static class QualityBench
 
             {await Machine.DescribeAsync("dotnet run -c Release --project bench -- quality" + (full ? " --full" : ""))}
 
-            Networks are trained by the application from run files in `samples/`, by {workers} workers (the number of workers does not show in a result), and evaluated by it over the whole split. Losses are those of the checkpoint with the lowest validation loss, in nats per token.
+            Networks are trained by the application from run files in `samples/`, by {workers} workers (the number of workers does not show in a result), and evaluated by it over the whole split. Losses are those of the checkpoint with the lowest validation loss, in nats per token. Sentence polarity (MR) is trained by its training loop: `mr.md`.
 
             | what | published | measured | holds |
             | --- | --- | --- | --- |
