@@ -8,6 +8,9 @@ internal static class Machine
 {
     public static string RepositoryRoot { get; } = FindRoot();
 
+    /// <summary>Real text and reference outputs: <c>LLMPIPELINE_TEST_DATA</c>, else <c>shared/data</c> beside the repository.</summary>
+    public static string TestData => Path.GetFullPath(Environment.GetEnvironmentVariable("LLMPIPELINE_TEST_DATA") ?? Path.Combine(RepositoryRoot, "..", "shared", "data"));
+
     /// <summary>Date, commit, processor and runtime, as lines of Markdown.</summary>
     public static async Task<string> DescribeAsync(string command)
     {

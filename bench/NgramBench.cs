@@ -26,8 +26,7 @@ internal static class NgramBench
 
     public static async Task<int> RunAsync(string[] arguments)
     {
-        var data = Path.GetFullPath(arguments is [var folder, ..] ? folder
-            : Environment.GetEnvironmentVariable("LLMPIPELINE_TEST_DATA") ?? Path.Combine(Machine.RepositoryRoot, "..", "shared", "data"));
+        var data = arguments is [var folder, ..] ? Path.GetFullPath(folder) : Machine.TestData;
         var quality = new StringBuilder();
         var cost = new StringBuilder();
         var (met, wanted) = (0, 0);

@@ -57,7 +57,7 @@ static int Usage()
           ablation TEXT [--anew] [workers=N]  each means against overfitting alone and together, on TEXT (Tiny Shakespeare); resumable
           optimizer [ROUNDS]                a step of AdamW over 10.7 million parameters against PyTorch's (needs python3-torch); default 5
           text-memory [PART ...] [scale=S]  peak memory and throughput from files to shards: 100mb, 4gb, line, files; needs 20 GB of disk
-          mr [folds=N] [--anew]             sentence polarity: from word vectors and from a language model against from scratch, 10 folds; resumable (needs LLMPIPELINE_TEST_DATA)
+          mr [folds=N] [--anew]             sentence polarity: from word vectors and from a language model against from scratch, 10 folds; resumable (needs LLMPIPELINE_TEST_DATA, npm)
           allreduce [ROUNDS [RANKS [FLOATS]]]  gradients summed over gRPC beside Gloo and plain sockets, 2 and 4 ranks, 10 and 100 million; default 6
                                             (needs /usr/bin/python3 with torch)
           efficiency [ROUNDS [MICRO-BATCHES]]  two workers on a core each beside one on half the batch; default 3
@@ -68,7 +68,7 @@ static int Usage()
           diloco [--anew]                   low-communication training beside the synchronous run: perplexity, bytes, a slow link; resumable
           multilingual                      tokens of 48 languages with a vocabulary of 32k, relative to English (needs LLMPIPELINE_TEST_DATA)
           recurrent-speed [ROUNDS]          training an LSTM on WikiText-2 words, beside PyTorch on one core; default 3 (needs LLMPIPELINE_TEST_DATA)
-          quality [--full] [--anew]         published numbers reproduced, in one table; resumable, 100 minutes (needs LLMPIPELINE_TEST_DATA)
+          quality [--full] [--anew]         published numbers reproduced, in one table; resumable, 100 minutes (needs LLMPIPELINE_TEST_DATA, npm)
           train-speed [ROUNDS] [SET-UP]     training steps and memory beside nanoGPT's in PyTorch on one core; default 3 (needs /usr/bin/python3 with torch)
           shakespeare-char TEXT [SEED ...]  validation loss of nanoGPT's character set-up on TEXT (Tiny Shakespeare); default 1 2 3
         """);

@@ -23,7 +23,7 @@ internal static class RecurrentSpeedBench
 
     public static async Task<int> RunAsync(int rounds)
     {
-        var data = Path.GetFullPath(Environment.GetEnvironmentVariable("LLMPIPELINE_TEST_DATA") ?? Path.Combine(Machine.RepositoryRoot, "..", "shared", "data"));
+        var data = Machine.TestData;
         var (ids, vocabulary) = WordIds(Path.Combine(data, "wikitext-2"));
         var file = Path.Combine(Path.GetTempPath(), "llmpipeline-bench", "wikitext-2.ids");
         Directory.CreateDirectory(Path.GetDirectoryName(file)!);

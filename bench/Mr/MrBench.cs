@@ -21,25 +21,26 @@ internal static class MrBench
     /// fold 0's training sentences.</param>
     public static async Task<int> RunAsync(string[] arguments)
     {
-        if (arguments.Contains("--anew") && Directory.Exists(Folder))
-        {
-            Directory.Delete(Folder, recursive: true);
-        }
-
         if (arguments.Contains("--tune"))
         {
             return await TuneAsync();
         }
 
-        var (published, own) = await MeasureAsync(arguments.FirstOrDefault(a => a.StartsWith("folds=", StringComparison.Ordinal)) is { } given ? int.Parse(given.AsSpan(6), CultureInfo.InvariantCulture) : Sentence.Folds);
+        var folds = arguments.FirstOrDefault(a => a.StartsWith("folds=", StringComparison.Ordinal)) is { } given ? int.Parse(given.AsSpan(6), CultureInfo.InvariantCulture) : Sentence.Folds;
+        var (published, own) = await MeasureAsync(arguments.Contains("--anew"), folds);
         return published.Holds && own.Points > 0 && own.P < GoalP ? 0 : 1;
     }
 
     /// <summary>Measures, leaves its table, and says what became of the published figure, and of a network that was a language model before.</summary>
-    public static async Task<(Figure Published, Gap Tuned)> MeasureAsync(int folds = Sentence.Folds)
+    public static async Task<(Figure Published, Gap Tuned)> MeasureAsync(bool anew, int folds = Sentence.Folds)
     {
-        var (data, sentences) = Open();
-        using var training = new MrTraining(data, Folder, sentences);
+        if (anew && Directory.Exists(Folder))
+        {
+            Directory.Delete(Folder, recursive: true);
+        }
+
+        var sentences = MrData.Read(Machine.TestData);
+        using var training = Training(sentences);
         var vectors = await training.TakeVectorsAsync();
         var pretrainingLoss = await training.PretrainAsync();
         var results = new List<FoldResult>();
@@ -47,23 +48,22 @@ internal static class MrBench
         {
             for (var fold = 0; fold < folds; fold++)
             {
-                results.Add(await FoldAsync(training, sentences, fold, few, Folder));
+                results.Add(await FoldAsync(training, sentences, fold, few));
             }
         }
 
         return await PublishAsync(results, $"{vectors:N0} of {training.VocabularySize:N0} words have a vector", pretrainingLoss, folds);
     }
 
-    private static (string Data, List<Sentence> Sentences) Open()
+    private static MrTraining Training(List<Sentence> sentences)
     {
         Directory.CreateDirectory(Folder);
-        var data = Path.GetFullPath(Environment.GetEnvironmentVariable("LLMPIPELINE_TEST_DATA") ?? Path.Combine(Machine.RepositoryRoot, "..", "shared", "data"));
-        return (data, MrData.Read(data));
+        return new MrTraining(Machine.TestData, Folder, sentences);
     }
 
-    private static async Task<FoldResult> FoldAsync(MrTraining training, List<Sentence> sentences, int fold, bool few, string folder)
+    private static async Task<FoldResult> FoldAsync(MrTraining training, List<Sentence> sentences, int fold, bool few)
     {
-        var path = Path.Combine(folder, $"fold-{fold}{(few ? "-few" : "")}.json");
+        var path = Path.Combine(Folder, $"fold-{fold}{(few ? "-few" : "")}.json");
         if (File.Exists(path))
         {
             return JsonSerializer.Deserialize<FoldResult>(await File.ReadAllTextAsync(path))!;
@@ -86,7 +86,6 @@ internal static class MrBench
     private static async Task<(Figure Published, Gap Tuned)> PublishAsync(List<FoldResult> results, string vectors, double pretrainingLoss, int folds)
     {
         var rows = new StringBuilder();
-        var gaps = new Dictionary<bool, (Gap Vectors, Gap Tuned)>();
         foreach (var few in new[] { false, true })
         {
             List<FoldResult> of = [.. results.Where(r => r.Few == few).OrderBy(r => r.Fold)];
@@ -97,12 +96,13 @@ internal static class MrBench
                     $"| {labels} | {r.Fold} | {r.Count} | {r.Scratch:P1} | {r.FromVectors:P1} | {100 * (r.FromVectors - r.Scratch):F1} | {r.Tuned:P1} | {100 * (r.Tuned - r.Scratch):F1} | {r.Floor:P1} | {r.Seconds:F0} |");
             }
 
-            var (byVectors, byTuning) = gaps[few] = (GapOf(of, r => r.FromVectors), GapOf(of, r => r.Tuned));
+            var (byVectors, byTuning) = (GapOf(of, r => r.FromVectors), GapOf(of, r => r.Tuned));
             rows.AppendLine(CultureInfo.InvariantCulture,
                 $"| {labels} | mean | {of.Sum(r => r.Count)} | {of.Average(r => r.Scratch):P1} | {of.Average(r => r.FromVectors):P1} | {byVectors.Points:F1} (t = {byVectors.T:F2}, p = {byVectors.P:G2}) | {of.Average(r => r.Tuned):P1} | {byTuning.Points:F1} (t = {byTuning.T:F2}, p = {byTuning.P:G2}) | {of.Average(r => r.Floor):P1} | {of.Sum(r => r.Seconds):F0} |");
         }
 
-        var (published, own) = gaps[false];
+        List<FoldResult> all = [.. results.Where(r => !r.Few)];
+        var (published, own) = (GapOf(all, r => r.FromVectors), GapOf(all, r => r.Tuned));
         var last = FormattableString.Invariant(
             $"mr: word vectors {published.Points:F1} points (p = {published.P:G2}), language model {own.Points:F1} points (p = {own.P:G2}) (goal {GoalPoints} points, and above 0, each with p < {GoalP})");
         await Machine.PublishAsync("mr", $"""
@@ -118,7 +118,6 @@ internal static class MrBench
 
             {last}
             """);
-        List<FoldResult> all = [.. results.Where(r => !r.Few)];
         return (new Figure("MR, 10 folds: pretrained word vectors above random embeddings", "75.9-76.1 %, 80.5-81.5 %; at least 3 points, p < 0.05",
             FormattableString.Invariant($"{all.Average(r => r.Scratch):P1}, {all.Average(r => r.FromVectors):P1}; {published.Points:F1} points, p = {published.P:G2}"), published.Points >= GoalPoints && published.P < GoalP), own);
     }
@@ -133,8 +132,8 @@ internal static class MrBench
     // Fold 0 is never tested here: its training sentences alone are divided once more.
     private static async Task<int> TuneAsync()
     {
-        var (data, sentences) = Open();
-        using var training = new MrTraining(data, Folder, sentences);
+        var sentences = MrData.Read(Machine.TestData);
+        using var training = Training(sentences);
         await training.TakeVectorsAsync();
         List<Sentence> known = [.. sentences.Where(s => s.Fold != 0)];
         List<Sentence> train = [.. known.Where(s => s.Fold > 3)];

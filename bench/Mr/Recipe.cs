@@ -1,7 +1,8 @@
 namespace LlmPipeline.Bench.Mr;
 
 /// <summary>
-/// How a network is trained; chosen on a part of fold 0's training sentences (docs/log.md).
+/// How a network is trained. A classifier's numbers were chosen on a part of fold 0's training sentences (docs/log.md), from new
+/// weights and from word vectors; those of the language model were not.
 /// </summary>
 internal sealed record Recipe
 {
@@ -18,7 +19,7 @@ internal sealed record Recipe
     public required int Epochs { get; init; }
 
     /// <summary>Sequences a step.</summary>
-    public int BatchSize { get; init; } = 32;
+    public required int BatchSize { get; init; }
 
     public double Dropout { get; init; } = 0.2;
 

@@ -20,7 +20,7 @@ internal static class QualityBench
     /// <param name="arguments"><c>--full</c>: 3 seeds and 50 epochs of War and Peace as well; <c>--anew</c>; <c>workers=N</c>.</param>
     public static async Task<int> RunAsync(string[] arguments)
     {
-        var data = Path.GetFullPath(Environment.GetEnvironmentVariable("LLMPIPELINE_TEST_DATA") ?? Path.Combine(Machine.RepositoryRoot, "..", "shared", "data"));
+        var data = Machine.TestData;
         var full = arguments.Contains("--full");
         var workers = arguments.FirstOrDefault(a => a.StartsWith("workers=", StringComparison.Ordinal)) is { } given ? int.Parse(given.AsSpan(8), CultureInfo.InvariantCulture) : 2;
         var folder = Path.Combine(Path.GetTempPath(), "llmpipeline-bench", "quality");
@@ -41,7 +41,7 @@ internal static class QualityBench
             figures.AddRange(await WarAndPeaceAsync(runs, rows, data, folder, full));
         }
 
-        figures.Add((await MrBench.MeasureAsync()).Published);
+        figures.Add((await MrBench.MeasureAsync(anew: arguments.Contains("--anew"))).Published);
         var held = figures.Count(f => f.Holds);
         var last = $"quality: {held} of {figures.Count} published results reproduced (goal {figures.Count} of {figures.Count})";
         await Machine.PublishAsync("quality", $"""
