@@ -11,30 +11,37 @@ internal static class Machine
     /// <summary>Real text and reference outputs: <c>LLMPIPELINE_TEST_DATA</c>, else <c>shared/data</c> beside the repository.</summary>
     public static string TestData => Path.GetFullPath(Environment.GetEnvironmentVariable("LLMPIPELINE_TEST_DATA") ?? Path.Combine(RepositoryRoot, "..", "shared", "data"));
 
+    /// <summary>The processor's name.</summary>
+    public static string Processor { get; } =
+        (OperatingSystem.IsLinux() ? File.ReadLines("/proc/cpuinfo").FirstOrDefault(l => l.StartsWith("model name", StringComparison.Ordinal))?.Split(':')[1].Trim() : null)
+        ?? RuntimeInformation.ProcessArchitecture.ToString();
+
+    /// <summary>The short name of the repository's commit.</summary>
+    public static async Task<string> CommitAsync() => (await OutputOfAsync("git", ["-C", RepositoryRoot, "rev-parse", "--short", "HEAD"])).Trim();
+
     /// <summary>Date, commit, processor and runtime, as lines of Markdown.</summary>
     public static async Task<string> DescribeAsync(string command)
     {
-        var processor = OperatingSystem.IsLinux()
-            ? File.ReadLines("/proc/cpuinfo").FirstOrDefault(l => l.StartsWith("model name", StringComparison.Ordinal))?.Split(':')[1].Trim()
-            : RuntimeInformation.ProcessArchitecture.ToString();
-        var commit = await OutputOfAsync("git", ["-C", RepositoryRoot, "rev-parse", "--short", "HEAD"]);
         return $"""
             - Command: `{command}`
-            - Date: {DateTime.UtcNow:yyyy-MM-dd HH:mm} UTC, commit {commit.Trim()}
-            - Machine: {processor}, {Environment.ProcessorCount} cores, {RuntimeInformation.OSDescription.Trim()}, {RuntimeInformation.FrameworkDescription}; shared with other jobs
+            - Date: {DateTime.UtcNow:yyyy-MM-dd HH:mm} UTC, commit {await CommitAsync()}
+            - Machine: {Processor}, {Environment.ProcessorCount} cores, {RuntimeInformation.OSDescription.Trim()}, {RuntimeInformation.FrameworkDescription}; shared with other jobs
             """;
     }
 
     /// <summary>The system's load averages of 1, 5 and 15 minutes.</summary>
     public static string LoadAverage() => OperatingSystem.IsLinux() ? string.Join(' ', File.ReadAllText("/proc/loadavg").Split(' ').Take(3)) : "unknown";
 
+    /// <summary>The file of a bench's results.</summary>
+    public static string ResultPath(string name) => Path.Combine(RepositoryRoot, "bench", "results", name + ".md");
+
     /// <summary>Prints a result and writes it to <c>bench/results/NAME.md</c>.</summary>
     public static async Task PublishAsync(string name, string markdown)
     {
         Console.WriteLine();
         Console.WriteLine(markdown);
-        var folder = Directory.CreateDirectory(Path.Combine(RepositoryRoot, "bench", "results"));
-        await File.WriteAllTextAsync(Path.Combine(folder.FullName, name + ".md"), markdown.Replace("\n\n\n", "\n\n", StringComparison.Ordinal) + "\n");
+        Directory.CreateDirectory(Path.GetDirectoryName(ResultPath(name))!);
+        await File.WriteAllTextAsync(ResultPath(name), markdown.Replace("\n\n\n", "\n\n", StringComparison.Ordinal) + "\n");
     }
 
     /// <summary>Standard output of a command that has to succeed.</summary>
