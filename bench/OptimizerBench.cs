@@ -64,16 +64,18 @@ internal static class OptimizerBench
         var parameters = Numbers(0.04);
         float[][] state = [.. optimizer.StateNames.Select(_ => new float[ParameterCount])];
         var exchange = new ExchangeBuffer(ParameterCount, 0);
-        exchange.Add(Numbers(2e-3), overwrite: true, 1);
+        var (gradient, addend) = (Numbers(2e-3), new float[ParameterCount]);
         var (sums, norms, passes, updates) = (new Laps(), new Laps(), new Laps(), new Laps());
         for (var step = 1; step <= Steps; step++)
         {
-            exchange.Clear(gradients: false);
+            gradient.CopyTo(addend, 0);
+            exchange.Clear();
+            exchange.Add(addend, 1);
             sums.Measure(() => FixedPoint.ToSingle(exchange.Sums, exchange.Gradients));
             var factor = 0f;
             norms.Measure(() =>
             {
-                exchange.Finish(0, exchange.Length);
+                exchange.Finish();
                 factor = GradientNorm.ClipFactor(exchange.Norm(), 1);
             });
             passes.Measure(() => GradientNorm.Compute(exchange.Gradients));

@@ -9,36 +9,38 @@ namespace LlmPipeline.Trainer.Collectives;
 /// What one all-reduce sums: gradients, as fixed-point integers or as fp32, followed by slots of 32 raw bits, which are always
 /// integers. Made once, used for every step.
 /// </summary>
+/// <remarks>
+/// In exact mode the last addend of a share stays where it is, in fp32, and becomes integers on its way to the wire: a share of one
+/// micro-batch needs no memory for integers, and none is read or written for the last of several.
+/// </remarks>
 internal sealed class ExchangeBuffer
 {
     private readonly Func<Span<float>> _gradients;
     private readonly int _gradientLength;
     private readonly ExchangeFormat _format;
-
-    // Of the gradients where they are integers, then of the slots.
-    private readonly long[] _sums;
+    private readonly long[] _slotSums;
     private readonly uint[] _slots;
 
     // Of each chunk of the summed gradient; not a number where it is not known yet.
     private readonly double[] _squareSums;
 
+    // Of the gradients in exact mode: this worker's addends but the last, and partial sums on their way. Made when it is needed.
+    private long[] _sums = [];
+    private bool _hasSums;
+    private bool _hasAddend;
+
     /// <summary>Makes a buffer.</summary>
     /// <param name="gradientLength">Number of gradient elements; may be 0.</param>
     /// <param name="slotCount">Number of slots.</param>
     /// <param name="gradients">Where summed gradients go: the buffer that micro-batches leave theirs in, or, with null, one of its own.</param>
-    /// <param name="isOnlyAddend">
-    /// There is one micro-batch and one worker: its gradient, rounded to the multiples that are summed otherwise, is the sum, and no
-    /// integers are kept. <paramref name="gradients"/> has to be set.
-    /// </param>
     /// <param name="format">How gradients are summed and sent; exact by default.</param>
-    public ExchangeBuffer(int gradientLength, int slotCount, Func<Span<float>>? gradients = null, bool isOnlyAddend = false, ExchangeFormat format = default)
+    public ExchangeBuffer(int gradientLength, int slotCount, Func<Span<float>>? gradients = null, ExchangeFormat format = default)
     {
         var own = gradients is null ? new float[gradientLength] : [];
         _gradients = gradients ?? (() => own);
         _gradientLength = gradientLength;
         _format = format;
-        IsOnlyAddend = isOnlyAddend && format.Mode == SumMode.Exact;
-        _sums = new long[(HasIntegers ? gradientLength : 0) + slotCount];
+        _slotSums = new long[slotCount];
         _slots = new uint[slotCount];
         _squareSums = new double[GradientNorm.ChunkCount(gradientLength)];
     }
@@ -46,60 +48,76 @@ internal sealed class ExchangeBuffer
     /// <summary>How gradients are summed and sent.</summary>
     public ExchangeFormat Format => _format;
 
-    /// <summary>No integers are kept, so nothing can be exchanged.</summary>
-    public bool IsOnlyAddend { get; }
-
     /// <summary>All elements.</summary>
     public int Length => _gradientLength + _slots.Length;
 
-    /// <summary>The integers of exact mode: before the exchange this worker's share, afterwards partial sums.</summary>
-    public Span<long> Sums => HasIntegers ? _sums : throw new InvalidOperationException("The gradients are no integers.");
+    /// <summary>The integers of this worker's share, in exact mode, to add to.</summary>
+    public Span<long> Sums
+    {
+        get
+        {
+            var sums = Integers();
+            if (!_hasSums)
+            {
+                Array.Clear(sums);
+                _hasSums = true;
+            }
 
-    /// <summary>After the exchange: the summed gradient. In plain mode this worker's share before.</summary>
+            return sums;
+        }
+    }
+
+    /// <summary>After the exchange: the summed gradient. Before, the last addend of this worker's share; in plain mode all of it.</summary>
     public Span<float> Gradients => _gradients();
 
-    private bool HasIntegers => _format.Mode == SumMode.Exact && !IsOnlyAddend;
+    private bool IsExact => _format.Mode == SumMode.Exact;
 
-    private Span<long> SlotSums => _sums.AsSpan(_sums.Length - _slots.Length);
-
-    /// <summary>Sets this worker's share of the slots to 0; with <paramref name="gradients"/> that of the gradients too.</summary>
-    public void Clear(bool gradients)
+    /// <summary>Sets this worker's share to 0, but for the gradients of plain mode, which are in <see cref="Gradients"/>.</summary>
+    public void Clear()
     {
-        (gradients ? _sums : SlotSums).Clear();
-        if (gradients && _format.Mode == SumMode.Plain)
-        {
-            Gradients.Clear();
-        }
-
+        (_hasSums, _hasAddend) = (false, false);
+        Array.Clear(_slotSums);
         Array.Fill(_squareSums, double.NaN);
     }
 
-    /// <summary>
-    /// Takes the gradient of one micro-batch, or a range of it, as a part of this worker's share. In exact mode it is added and set
-    /// to 0 (the only addend stays); in plain mode it lies in <see cref="Gradients"/>, added to what was there, and is only looked at.
-    /// </summary>
-    /// <param name="gradients">The gradient's elements from <paramref name="offset"/> on.</param>
-    /// <param name="overwrite">True for the first micro-batch of a step.</param>
+    /// <summary>Adds the gradient of a micro-batch to this worker's share, in exact mode, and sets it to 0.</summary>
+    /// <param name="gradients">All elements.</param>
     /// <param name="limit">See <see cref="FixedPoint.LimitFor"/>.</param>
+    /// <returns>False when an element is not finite or too large.</returns>
+    public bool Add(Span<float> gradients, float limit)
+    {
+        var overwrite = !_hasSums;
+        _hasSums = true;
+        return FixedPoint.AddAndClear(gradients, Integers(), overwrite, limit);
+    }
+
+    /// <summary>
+    /// Takes a range of <see cref="Gradients"/>, that of the last micro-batch, as a part of this worker's share. It stays where it is
+    /// until the exchange, rounded in exact mode, and only looked at in plain mode. All ranges have to be taken.
+    /// </summary>
     /// <param name="offset">First element.</param>
+    /// <param name="length">Number of elements.</param>
+    /// <param name="limit">See <see cref="FixedPoint.LimitFor"/>.</param>
     /// <returns>False when an element is not finite or, in exact mode, too large.</returns>
-    public bool Add(Span<float> gradients, bool overwrite, float limit, int offset = 0) =>
-        _format.Mode == SumMode.Plain ? AreFinite(gradients)
-        : IsOnlyAddend ? FixedPoint.Round(gradients, limit)
-        : FixedPoint.AddAndClear(gradients, _sums.AsSpan(offset, gradients.Length), overwrite, limit);
+    public bool AddLast(int offset, int length, float limit)
+    {
+        var gradients = Gradients.Slice(offset, length);
+        _hasAddend = true;
+        return IsExact ? FixedPoint.Round(gradients, limit) : AreFinite(gradients);
+    }
 
     /// <summary>Adds a count to a slot; counts of all workers are summed.</summary>
-    public void AddCount(int slot, int count) => SlotSums[slot] += count;
+    public void AddCount(int slot, int count) => _slotSums[slot] += count;
 
     /// <summary>Fills a slot; exactly one worker may fill it.</summary>
-    public void Set(int slot, float value) => SlotSums[slot] = BitConverter.SingleToUInt32Bits(value);
+    public void Set(int slot, float value) => _slotSums[slot] = BitConverter.SingleToUInt32Bits(value);
 
     /// <summary>Fills two slots; exactly one worker may fill them.</summary>
     public void Set(int slot, double value)
     {
         var bits = BitConverter.DoubleToUInt64Bits(value);
-        SlotSums[slot] = (uint)bits;
-        SlotSums[slot + 1] = (uint)(bits >> 32);
+        _slotSums[slot] = (uint)bits;
+        _slotSums[slot + 1] = (uint)(bits >> 32);
     }
 
     /// <summary>After the exchange: the sum of a slot's counts.</summary>
@@ -111,15 +129,25 @@ internal sealed class ExchangeBuffer
     /// <summary>After the exchange: the value of two slots.</summary>
     public double Double(int slot) => BitConverter.UInt64BitsToDouble(_slots[slot] | ((ulong)_slots[slot + 1] << 32));
 
-    /// <summary>Turns final sums into results, for a range of elements.</summary>
-    public void Finish(int offset, int count)
+    /// <summary>Turns this worker's share into the results: there is no other worker.</summary>
+    public void Finish()
     {
-        var gradients = GradientsIn(offset, count);
-        FinishGradients(offset, offset + gradients);
-        for (var i = offset + gradients; i < offset + count; i++)
+        Span<long> block = stackalloc long[PackedSums.BlockLength];
+        var isRounded = !IsExact || (_hasAddend && !_hasSums);
+        for (var offset = 0; offset < _gradientLength; offset += GradientNorm.ChunkLength)
         {
-            _slots[i - _gradientLength] = (uint)SlotSums[i - _gradientLength];
+            var length = Math.Min(GradientNorm.ChunkLength, _gradientLength - offset);
+            for (var at = 0; !isRounded && at < length; at += block.Length)
+            {
+                var sums = block[..Math.Min(block.Length, length - at)];
+                Load(offset + at, sums, isPartial: false);
+                Finish(offset + at, sums);
+            }
+
+            RoundAndSquare(offset, length);
         }
+
+        Finish(_gradientLength, _slotSums);
     }
 
     /// <summary>After the exchange: the norm of the summed gradient, as <see cref="GradientNorm.Compute"/> gives it.</summary>
@@ -140,45 +168,72 @@ internal sealed class ExchangeBuffer
         return Math.Sqrt(total);
     }
 
-    /// <summary>Room that <see cref="WriteSums"/> and <see cref="WriteResults"/> want for a range of elements.</summary>
+    /// <summary>Room that what is written of a range of elements wants.</summary>
     public static int MaxBytes(int count) => PackedSums.MaxBytes(count) + PackedSums.MaxBytes(0);
 
-    /// <summary>Writes this worker's sums of a range of elements.</summary>
+    /// <summary>Writes sums of a range of elements.</summary>
+    /// <param name="offset">First element.</param>
+    /// <param name="count">Number of elements.</param>
+    /// <param name="destination">At least <see cref="MaxBytes"/>.</param>
+    /// <param name="isPartial">Those that <see cref="AddSums"/> made, in place of this worker's share.</param>
     /// <returns>Bytes that were written.</returns>
-    public int WriteSums(int offset, int count, Span<byte> destination)
+    public int WriteSums(int offset, int count, Span<byte> destination, bool isPartial)
     {
-        if (HasIntegers)
+        if (!IsExact)
         {
-            return PackedSums.Pack(_sums.AsSpan(offset, count), destination);
+            var floats = WriteFloats(GradientsOf(offset, count), destination);
+            return floats + PackedSums.Pack(SlotsIn(_slotSums.AsSpan(), offset, count), destination[floats..]);
         }
 
-        var written = WriteFloats(GradientsOf(offset, count), destination);
-        return written + PackedSums.Pack(SlotsIn(SlotSums, offset, count), destination[written..]);
+        Span<long> block = stackalloc long[PackedSums.BlockLength];
+        var written = 0;
+        for (var at = 0; at < count; at += block.Length)
+        {
+            var sums = block[..Math.Min(block.Length, count - at)];
+            Load(offset + at, sums, isPartial);
+            written += PackedSums.Pack(sums, destination[written..]);
+        }
+
+        return written;
     }
 
-    /// <summary>Adds the sums of another worker.</summary>
+    /// <summary>Adds this worker's share to the sums of the workers before it.</summary>
+    /// <param name="offset">First element.</param>
+    /// <param name="count">Number of elements.</param>
+    /// <param name="bytes">The others' sums.</param>
+    /// <param name="isComplete">All workers are in it now: the sums become results.</param>
     /// <exception cref="InvalidDataException">The bytes are not those of such sums.</exception>
-    public void AddSums(int offset, int count, ReadOnlySpan<byte> bytes)
+    public void AddSums(int offset, int count, ReadOnlySpan<byte> bytes, bool isComplete)
     {
-        if (HasIntegers)
+        if (IsExact)
         {
-            RequireEnd(bytes[PackedSums.Add(bytes, _sums.AsSpan(offset, count))..]);
-            return;
-        }
-
-        var sums = GradientsOf(offset, count);
-        var length = BytesOf(sums.Length, bytes);
-        if (_format.Wire == WireFormat.Bf16)
-        {
-            BFloat16s.Add(bytes[..length], sums);
+            RequireEnd(bytes[AddIntegers(offset, count, bytes, isComplete, withShare: true)..]);
         }
         else
         {
-            AddFloats(bytes[..length], sums);
+            var sums = GradientsOf(offset, count);
+            var length = BytesOf(sums.Length, bytes);
+            if (_format.Wire == WireFormat.Bf16)
+            {
+                BFloat16s.Add(bytes[..length], sums);
+            }
+            else
+            {
+                AddFloats(bytes[..length], sums);
+            }
+
+            var slots = SlotsIn(_slotSums.AsSpan(), offset, count);
+            RequireEnd(bytes[(length + PackedSums.Add(bytes[length..], slots))..]);
+            if (isComplete)
+            {
+                Finish(offset + sums.Length, slots);
+            }
         }
 
-        bytes = bytes[length..];
-        RequireEnd(bytes[PackedSums.Add(bytes, SlotsIn(SlotSums, offset, count))..]);
+        if (isComplete)
+        {
+            RoundAndSquare(offset, count);
+        }
     }
 
     /// <summary>Writes results of a range of elements.</summary>
@@ -187,7 +242,7 @@ internal sealed class ExchangeBuffer
     {
         if (_format.Wire == WireFormat.Integers)
         {
-            return PackedSums.Pack(_sums.AsSpan(offset, count), destination);
+            return WriteSums(offset, count, destination, isPartial: true);
         }
 
         var written = WriteFloats(GradientsOf(offset, count), destination);
@@ -202,10 +257,7 @@ internal sealed class ExchangeBuffer
     {
         if (_format.Wire == WireFormat.Integers)
         {
-            var sums = _sums.AsSpan(offset, count);
-            sums.Clear();
-            RequireEnd(bytes[PackedSums.Add(bytes, sums)..]);
-            Finish(offset, count);
+            RequireEnd(bytes[AddIntegers(offset, count, bytes, isComplete: true, withShare: false)..]);
             return;
         }
 
@@ -229,39 +281,119 @@ internal sealed class ExchangeBuffer
         bytes[length..].CopyTo(slots);
     }
 
-    private void FinishGradients(int begin, int end)
+    private long[] Integers()
     {
-        while (begin < end)
+        if (!IsExact)
         {
-            var chunk = begin / GradientNorm.ChunkLength;
-            var next = Math.Min((chunk + 1) * GradientNorm.ChunkLength, end);
-            var results = Gradients.Slice(begin, next - begin);
-            var isWhole = begin % GradientNorm.ChunkLength == 0 && (next == _gradientLength || next % GradientNorm.ChunkLength == 0);
-            if (HasIntegers && isWhole && _format.Wire == WireFormat.Fp32)
+            throw new InvalidOperationException("The gradients are no integers.");
+        }
+
+        return _sums.Length == _gradientLength ? _sums : _sums = GC.AllocateUninitializedArray<long>(_gradientLength);
+    }
+
+    // Adds what came to this worker's share, or takes it for what it is. Sums that are sent on as integers are kept.
+    private int AddIntegers(int offset, int count, ReadOnlySpan<byte> bytes, bool isComplete, bool withShare)
+    {
+        var isKept = !isComplete || _format.Wire == WireFormat.Integers;
+        Span<long> block = stackalloc long[PackedSums.BlockLength];
+        var read = 0;
+        for (var at = 0; at < count; at += block.Length)
+        {
+            var sums = block[..Math.Min(block.Length, count - at)];
+            if (withShare)
             {
-                _squareSums[chunk] = FixedPoint.ToSingleAndSquares(_sums.AsSpan(begin, next - begin), results);
+                Load(offset + at, sums, isPartial: false);
             }
             else
             {
-                if (HasIntegers)
-                {
-                    FixedPoint.ToSingle(_sums.AsSpan(begin, next - begin), results);
-                }
-
-                if (_format.Wire == WireFormat.Bf16)
-                {
-                    BFloat16s.Round(results);
-                }
+                sums.Clear();
             }
 
-            begin = next;
+            read += PackedSums.Add(bytes[read..], sums);
+            if (isKept)
+            {
+                var gradients = GradientsIn(offset + at, sums.Length);
+                sums[..gradients].CopyTo(Integers().AsSpan(Math.Min(offset + at, _gradientLength)));
+                sums[gradients..].CopyTo(SlotsIn(_slotSums.AsSpan(), offset + at, sums.Length));
+            }
+
+            if (isComplete)
+            {
+                Finish(offset + at, sums);
+            }
+        }
+
+        return read;
+    }
+
+    // This worker's share of some elements, or the partial sums on their way.
+    private void Load(int offset, Span<long> sums, bool isPartial)
+    {
+        var gradients = GradientsIn(offset, sums.Length);
+        SlotsIn(_slotSums.AsSpan(), offset, sums.Length).CopyTo(sums[gradients..]);
+        if (gradients == 0)
+        {
+            return;
+        }
+
+        sums = sums[..gradients];
+        if (_hasSums || isPartial)
+        {
+            _sums.AsSpan(offset, gradients).CopyTo(sums);
+        }
+
+        if (_hasAddend && !isPartial)
+        {
+            FixedPoint.Add(Gradients.Slice(offset, gradients), sums, overwrite: !_hasSums, float.PositiveInfinity);
+        }
+        else if (!_hasSums && !isPartial)
+        {
+            sums.Clear();
+        }
+    }
+
+    // Complete sums of some elements become results.
+    private void Finish(int offset, ReadOnlySpan<long> sums)
+    {
+        var gradients = GradientsIn(offset, sums.Length);
+        if (gradients > 0)
+        {
+            FixedPoint.ToSingle(sums[..gradients], Gradients.Slice(offset, gradients));
+        }
+
+        var slots = SlotsIn(_slots.AsSpan(), offset, sums.Length);
+        for (var i = 0; i < slots.Length; i++)
+        {
+            slots[i] = (uint)sums[gradients + i];
+        }
+    }
+
+    // What comes after the sum, while it is in the processor's cache.
+    private void RoundAndSquare(int offset, int count)
+    {
+        var results = GradientsOf(offset, count);
+        if (_format.Wire == WireFormat.Bf16)
+        {
+            BFloat16s.Round(results);
+        }
+
+        for (var chunk = (offset + GradientNorm.ChunkLength - 1) / GradientNorm.ChunkLength; chunk < _squareSums.Length; chunk++)
+        {
+            var begin = chunk * GradientNorm.ChunkLength;
+            var end = Math.Min(begin + GradientNorm.ChunkLength, _gradientLength);
+            if (end > offset + results.Length)
+            {
+                break;
+            }
+
+            _squareSums[chunk] = GradientNorm.SumOfSquares(results[(begin - offset)..(end - offset)]);
         }
     }
 
     // Elements of a range that are gradients; the others are slots.
     private int GradientsIn(int offset, int count) => Math.Clamp(_gradientLength - offset, 0, count);
 
-    private Span<float> GradientsOf(int offset, int count) => Gradients.Slice(Math.Min(offset, _gradientLength), GradientsIn(offset, count));
+    private Span<float> GradientsOf(int offset, int count) => GradientsIn(offset, count) is var length and > 0 ? Gradients.Slice(offset, length) : [];
 
     private Span<T> SlotsIn<T>(Span<T> slots, int offset, int count)
     {

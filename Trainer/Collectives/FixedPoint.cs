@@ -1,7 +1,5 @@
-using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
-using LlmPipeline.Trainer.Optimizers;
 
 namespace LlmPipeline.Trainer.Collectives;
 
@@ -24,6 +22,9 @@ internal static class FixedPoint
     private const double RoundingMagic = 6755399441055744.0;
     private const float MagicLimit = 64; // 2^6 * 2^44 = 2^50
 
+    // Numbers that are looked at twice, the second time in the processor's cache.
+    private const int CacheLength = 2048;
+
     /// <summary>The magnitude that each of <paramref name="addends"/> numbers may have so that no sum of them leaves int64.</summary>
     public static float LimitFor(int addends) => Math.Min(AddendLimit, 524288f / Math.Max(1, addends));
 
@@ -38,6 +39,21 @@ internal static class FixedPoint
     public static bool AddAndClear(Span<float> values, Span<long> sums, bool overwrite, float limit)
     {
         ArgumentOutOfRangeException.ThrowIfNotEqual(sums.Length, values.Length);
+        var inside = true;
+        for (; values.Length > 0; values = values[Math.Min(CacheLength, values.Length)..], sums = sums[Math.Min(CacheLength, sums.Length)..])
+        {
+            var part = values[..Math.Min(CacheLength, values.Length)];
+            inside &= Add(part, sums[..part.Length], overwrite, limit);
+            part.Clear();
+        }
+
+        return inside;
+    }
+
+    /// <summary>The same for as many numbers as the processor's cache holds, which stay.</summary>
+    public static bool Add(ReadOnlySpan<float> values, Span<long> sums, bool overwrite, float limit)
+    {
+        ArgumentOutOfRangeException.ThrowIfNotEqual(sums.Length, values.Length);
         var done = Vector512.IsHardwareAccelerated ? Add512(values, sums, overwrite, limit)
             : Vector256.IsHardwareAccelerated ? Add256(values, sums, overwrite, limit)
             : 0;
@@ -45,40 +61,59 @@ internal static class FixedPoint
     }
 
     /// <summary>
-    /// Rounds numbers as one <see cref="AddAndClear"/> and <see cref="ToSingle"/> would, in place and in one pass: a product with
-    /// 2^44 is exact in float64, and so is what comes back.
+    /// Rounds numbers as <see cref="Add"/> and <see cref="ToSingle"/> would, in place: a product with 2^44 is exact in float64, and so
+    /// is what comes back, because a multiple of 2^-44 that a number with 24 bits rounds to has no more bits.
     /// </summary>
     /// <returns>False when a number is not finite or not below the limit; the numbers are useless then.</returns>
     public static bool Round(Span<float> values, float limit)
     {
-        var done = 0;
-        if (Vector512.IsHardwareAccelerated)
-        {
-            var inside = Vector512<float>.AllBitsSet;
-            ref var value = ref MemoryMarshal.GetReference(values);
-            var (limits, scale, inverse) = (Vector512.Create(limit), Vector512.Create(Scale), Vector512.Create(InverseScale));
-            for (; done + 16 <= values.Length; done += 16)
-            {
-                var x = Vector512.LoadUnsafe(ref value, (nuint)done);
-                inside &= Vector512.LessThan(Vector512.Abs(x), limits);
-                var (low, high) = Vector512.Widen(x);
-
-                // The addition turns -0 into 0.
-                low = (Vector512.Round(low * scale) * inverse) + Vector512<double>.Zero;
-                high = (Vector512.Round(high * scale) * inverse) + Vector512<double>.Zero;
-                Vector512.Narrow(low, high).StoreUnsafe(ref value, (nuint)done);
-            }
-
-            if (inside.AsInt32() != Vector512<int>.AllBitsSet)
-            {
-                return false;
-            }
-        }
-
-        return RoundScalar(values[done..], limit);
+        var done = Vector512.IsHardwareAccelerated ? Round512(values, limit) : Vector256.IsHardwareAccelerated ? Round256(values, limit) : 0;
+        return done >= 0 && RoundScalar(values[done..], limit);
     }
 
-    /// <summary>The scalar path, which the other equals bit for bit.</summary>
+    /// <summary>Returns how many leading elements are done, or -1 when one was outside the limit.</summary>
+    internal static int Round512(Span<float> values, float limit)
+    {
+        var length = values.Length & ~15;
+        var inside = Vector512<float>.AllBitsSet;
+        ref var value = ref MemoryMarshal.GetReference(values);
+        var (limits, scale, inverse) = (Vector512.Create(limit), Vector512.Create(Scale), Vector512.Create(InverseScale));
+        for (nuint i = 0; i < (nuint)length; i += 16)
+        {
+            var x = Vector512.LoadUnsafe(ref value, i);
+            inside &= Vector512.LessThan(Vector512.Abs(x), limits);
+            var (low, high) = Vector512.Widen(x);
+
+            // The addition turns -0 into 0.
+            low = (Vector512.Round(low * scale) * inverse) + Vector512<double>.Zero;
+            high = (Vector512.Round(high * scale) * inverse) + Vector512<double>.Zero;
+            Vector512.Narrow(low, high).StoreUnsafe(ref value, i);
+        }
+
+        return inside.AsInt32() == Vector512<int>.AllBitsSet ? length : -1;
+    }
+
+    /// <summary>Returns how many leading elements are done, or -1 when one was outside the limit.</summary>
+    internal static int Round256(Span<float> values, float limit)
+    {
+        var length = values.Length & ~7;
+        var inside = Vector256<float>.AllBitsSet;
+        ref var value = ref MemoryMarshal.GetReference(values);
+        var (limits, scale, inverse) = (Vector256.Create(limit), Vector256.Create(Scale), Vector256.Create(InverseScale));
+        for (nuint i = 0; i < (nuint)length; i += 8)
+        {
+            var x = Vector256.LoadUnsafe(ref value, i);
+            inside &= Vector256.LessThan(Vector256.Abs(x), limits);
+            var (low, high) = Vector256.Widen(x);
+            low = (Vector256.Round(low * scale) * inverse) + Vector256<double>.Zero;
+            high = (Vector256.Round(high * scale) * inverse) + Vector256<double>.Zero;
+            Vector256.Narrow(low, high).StoreUnsafe(ref value, i);
+        }
+
+        return inside.AsInt32() == Vector256<int>.AllBitsSet ? length : -1;
+    }
+
+    /// <summary>The scalar path, which the others equal bit for bit.</summary>
     internal static bool RoundScalar(Span<float> values, float limit)
     {
         var inside = true;
@@ -92,7 +127,7 @@ internal static class FixedPoint
     }
 
     /// <summary>The scalar path, which the others equal bit for bit.</summary>
-    internal static bool AddScalar(Span<float> values, Span<long> sums, bool overwrite, float limit)
+    internal static bool AddScalar(ReadOnlySpan<float> values, Span<long> sums, bool overwrite, float limit)
     {
         var inside = true;
         for (var i = 0; i < values.Length; i++)
@@ -101,14 +136,13 @@ internal static class FixedPoint
             inside &= MathF.Abs(value) < limit;
             var integer = (long)Math.Round(value * Scale, MidpointRounding.ToEven);
             sums[i] = overwrite ? integer : unchecked(sums[i] + integer);
-            values[i] = 0;
         }
 
         return inside;
     }
 
     /// <summary>Returns how many leading elements are done, or -1 when one was outside the limit.</summary>
-    internal static int Add512(Span<float> values, Span<long> sums, bool overwrite, float limit)
+    internal static int Add512(ReadOnlySpan<float> values, Span<long> sums, bool overwrite, float limit)
     {
         var length = values.Length & ~15;
         ref var value = ref MemoryMarshal.GetReference(values);
@@ -120,7 +154,6 @@ internal static class FixedPoint
         {
             var x = Vector512.LoadUnsafe(ref value, i);
             inside &= Vector512.LessThan(Vector512.Abs(x), limits);
-            Vector512<float>.Zero.StoreUnsafe(ref value, i);
             var (low, high) = Vector512.Widen(x);
             var a = Vector512.ConvertToInt64Native(Vector512.Round(low * scale));
             var b = Vector512.ConvertToInt64Native(Vector512.Round(high * scale));
@@ -138,7 +171,7 @@ internal static class FixedPoint
     }
 
     /// <summary>Returns how many leading elements are done, or -1 when one was outside the limit.</summary>
-    internal static int Add256(Span<float> values, Span<long> sums, bool overwrite, float limit)
+    internal static int Add256(ReadOnlySpan<float> values, Span<long> sums, bool overwrite, float limit)
     {
         var length = values.Length & ~7;
         ref var value = ref MemoryMarshal.GetReference(values);
@@ -159,7 +192,6 @@ internal static class FixedPoint
                 continue;
             }
 
-            Vector256<float>.Zero.StoreUnsafe(ref value, i);
             var (low, high) = Vector256.Widen(x);
             var a = ((low * scale) + magic).AsInt64() - magic.AsInt64();
             var b = ((high * scale) + magic).AsInt64() - magic.AsInt64();
@@ -174,53 +206,6 @@ internal static class FixedPoint
         }
 
         return length;
-    }
-
-    /// <summary>Adds integers that came as little-endian bytes.</summary>
-    public static void AddBytes(ReadOnlySpan<byte> bytes, Span<long> sums)
-    {
-        ref var source = ref Unsafe.As<byte, long>(ref MemoryMarshal.GetReference(bytes));
-        ref var sum = ref MemoryMarshal.GetReference(sums);
-        ArgumentOutOfRangeException.ThrowIfNotEqual(bytes.Length, sums.Length * sizeof(long));
-        nuint i = 0;
-        for (; i + 8 <= (nuint)sums.Length; i += 8)
-        {
-            (Vector512.LoadUnsafe(ref source, i) + Vector512.LoadUnsafe(ref sum, i)).StoreUnsafe(ref sum, i);
-        }
-
-        for (; i < (nuint)sums.Length; i++)
-        {
-            Unsafe.Add(ref sum, i) += Unsafe.ReadUnaligned<long>(ref Unsafe.As<long, byte>(ref Unsafe.Add(ref source, i)));
-        }
-    }
-
-    /// <summary>
-    /// <see cref="ToSingle"/> for a chunk of a gradient, and the sum of squares that <see cref="GradientNorm"/> wants of it: the
-    /// arithmetic is done while memory is awaited.
-    /// </summary>
-    public static double ToSingleAndSquares(ReadOnlySpan<long> sums, Span<float> values)
-    {
-        ArgumentOutOfRangeException.ThrowIfNotEqual(sums.Length, values.Length);
-        if (!Vector512.IsHardwareAccelerated || values.Length % 16 != 0)
-        {
-            ToSingle(sums, values);
-            return GradientNorm.SumOfSquares(values);
-        }
-
-        ref var sum = ref MemoryMarshal.GetReference(sums);
-        ref var value = ref MemoryMarshal.GetReference(values);
-        var scale = Vector512.Create(InverseScale);
-        var squares = Vector512<double>.Zero;
-        for (nuint i = 0; i < (nuint)values.Length; i += 16)
-        {
-            var low = Vector512.ConvertToDouble(Vector512.LoadUnsafe(ref sum, i)) * scale;
-            var high = Vector512.ConvertToDouble(Vector512.LoadUnsafe(ref sum, i + 8)) * scale;
-            var single = Vector512.Narrow(low, high);
-            single.StoreUnsafe(ref value, i);
-            squares = GradientNorm.AddSquares(squares, single);
-        }
-
-        return GradientNorm.SumLanes(squares);
     }
 
     /// <summary>The sums as fp32: rounded to float64, scaled, rounded to fp32, the same on every machine.</summary>

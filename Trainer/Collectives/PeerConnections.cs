@@ -22,7 +22,10 @@ internal sealed class PeerConnections(ExchangeOptions network, TlsCertificates? 
     /// <summary>A channel for calls with protobuf messages, see <see cref="PeerChannels.Create"/>.</summary>
     public GrpcChannel Channel(string address, TimeSpan? lifetime = null) => PeerChannels.Create(address, lifetime, network, tls?.Client());
 
-    /// <summary>Connects to a URL of scheme http or https.</summary>
+    /// <summary>
+    /// Connects to a URL of scheme http or https. Nothing is done asynchronously, which would make the socket one that is never blocked
+    /// in the system's calls, and reading from it a matter of several threads.
+    /// </summary>
     /// <exception cref="SocketException">Nobody listens there.</exception>
     /// <exception cref="IOException">The connection broke.</exception>
     /// <exception cref="AuthenticationException">The peer is not who it should be, or refuses this worker's certificate.</exception>
@@ -31,40 +34,47 @@ internal sealed class PeerConnections(ExchangeOptions network, TlsCertificates? 
         using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
         limit.CancelAfter(ConnectTimeout);
         var socket = new Socket(SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
-        Stream? stream = null;
         try
         {
-            await socket.ConnectAsync(address.IdnHost, address.Port, limit.Token);
-            stream = new NetworkStream(socket, ownsSocket: true);
-            if (address.Scheme == Uri.UriSchemeHttps)
+            using (limit.Token.Register(socket.Dispose))
             {
-                var options = tls?.Client(address.IdnHost) ?? new SslClientAuthenticationOptions { TargetHost = address.IdnHost };
-                options.ApplicationProtocols = [SslApplicationProtocol.Http2];
-                var secured = new SslStream(stream);
-                stream = secured;
-                await secured.AuthenticateAsClientAsync(options, limit.Token);
+                return await Task.Run(() => Open(socket, address), CancellationToken.None);
             }
-
-            return stream;
         }
-        catch (OperationCanceledException exception) when (!cancellationToken.IsCancellationRequested)
+        catch (Exception) when (limit.IsCancellationRequested)
         {
-            await CloseAsync();
-            throw new IOException($"{address} did not answer within {ConnectTimeout.TotalSeconds:F0} s", exception);
+            socket.Dispose();
+            cancellationToken.ThrowIfCancellationRequested();
+            throw new IOException($"{address} did not answer within {ConnectTimeout.TotalSeconds:F0} s");
         }
         catch
         {
-            await CloseAsync();
+            socket.Dispose();
             throw;
         }
+    }
 
-        async Task CloseAsync()
+    private Stream Open(Socket socket, Uri address)
+    {
+        socket.Connect(address.IdnHost, address.Port);
+        var stream = new NetworkStream(socket, ownsSocket: true);
+        if (address.Scheme != Uri.UriSchemeHttps)
         {
-            socket.Dispose();
-            if (stream is not null)
-            {
-                await stream.DisposeAsync();
-            }
+            return stream;
+        }
+
+        var options = tls?.Client(address.IdnHost) ?? new SslClientAuthenticationOptions { TargetHost = address.IdnHost };
+        options.ApplicationProtocols = [SslApplicationProtocol.Http2];
+        var secured = new SslStream(stream);
+        try
+        {
+            secured.AuthenticateAsClient(options);
+            return secured;
+        }
+        catch
+        {
+            secured.Dispose();
+            throw;
         }
     }
 }

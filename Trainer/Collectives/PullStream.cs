@@ -1,5 +1,7 @@
 using System.Buffers.Binary;
 using System.Collections.Concurrent;
+using System.Net.Sockets;
+using System.Runtime.InteropServices;
 using System.Text;
 using System.Threading.Channels;
 using Grpc.Core;
@@ -9,7 +11,8 @@ namespace LlmPipeline.Trainer.Collectives;
 /// <summary>
 /// The client's side of one gRPC call with a stream of answers, on an HTTP/2 connection of its own (RFC 9113; gRPC's PROTOCOL-HTTP2).
 /// HttpClient takes frames of 16 KiB only, which is most of what gradients cost over it; this asks for frames of a whole message
-/// and reads them where they are wanted.
+/// and reads them where they are wanted. A thread of its own reads, blocked in the system's call until what is worth waking for is
+/// there: one call and one change of threads for a piece of a frame, where sockets that are waited for asynchronously take several.
 /// </summary>
 internal sealed class PullStream : IAsyncDisposable
 {
@@ -21,6 +24,13 @@ internal sealed class PullStream : IAsyncDisposable
     private const int ReadAheadBytes = 16 * 1024;
     private const int StreamId = 1;
 
+    // A reader is woken for as much, where it is sure to come. On a slow link, not so much that silence is taken for the end.
+    private const int WorthWaking = 64 * 1024;
+
+    private const int TicksUntilPing = 4;
+    private static readonly TimeSpan Tick = PeerChannels.PingDelay / TicksUntilPing;
+    private static readonly int TicksOfSilence = (int)((PeerChannels.PingDelay + PeerChannels.PingTimeout) / Tick);
+
     private readonly Stream _connection;
     private readonly int _window;
     private readonly int _maxMessageBytes;
@@ -31,21 +41,27 @@ internal sealed class PullStream : IAsyncDisposable
     private readonly Lock _writing = new();
     private readonly byte[] _control = new byte[2 * (FrameHeaderBytes + 4)];
     private readonly Timer _watch;
-    private readonly Task _reading;
+    private readonly Thread _reading;
+    private readonly Socket? _plain;
+    private int _worth = 1;
     private int _begin;
     private int _end;
     private int _prefixLength;
     private Message? _current;
     private int _unacknowledged;
-    private long _heard = TimeProvider.System.GetTimestamp();
-    private long _asked;
+    private long _received;
+    private long _receivedBefore;
+    private int _quietTicks;
+    private bool _isSilent;
     private bool _disposed;
 
     private PullStream(Stream connection, int window, int maxMessageBytes)
     {
         (_connection, _window, _maxMessageBytes) = (connection, window, maxMessageBytes);
-        _watch = new Timer(_ => Watch(), null, PeerChannels.PingDelay / 4, PeerChannels.PingDelay / 4);
-        _reading = Task.Run(ReadAsync);
+        _watch = new Timer(_ => Watch(), null, Tick, Tick);
+        _plain = OperatingSystem.IsLinux() ? (connection as NetworkStream)?.Socket : null;
+        _reading = new Thread(Read) { IsBackground = true, Name = "gradient stream" };
+        _reading.Start();
     }
 
     /// <summary>Begins the call.</summary>
@@ -66,7 +82,7 @@ internal sealed class PullStream : IAsyncDisposable
         hello.Write(Frame(8, 0, 0, Big(window - 65535)));
         hello.Write(Frame(1, 0x4, StreamId, RequestHeaders(address, path)));
         hello.Write(Frame(0, 0x1, StreamId, [0, .. Big(request.Length), .. request.Span]));
-        await connection.WriteAsync(hello.ToArray(), cancellationToken);
+        await Task.Run(() => connection.Write(hello.ToArray()), cancellationToken);
         return new PullStream(connection, window, maxMessageBytes);
     }
 
@@ -90,7 +106,7 @@ internal sealed class PullStream : IAsyncDisposable
     /// <summary>Gives a message back that was read, so that the server may send on.</summary>
     public void Release(ReadOnlyMemory<byte> message)
     {
-        if (System.Runtime.InteropServices.MemoryMarshal.TryGetArray(message, out var segment))
+        if (MemoryMarshal.TryGetArray(message, out var segment))
         {
             _free.Enqueue(new Message { Bytes = segment.Array! });
         }
@@ -115,14 +131,17 @@ internal sealed class PullStream : IAsyncDisposable
         _disposed = true;
         await _watch.DisposeAsync();
         await _connection.DisposeAsync();
-        await _reading.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        if (Thread.CurrentThread != _reading)
+        {
+            _reading.Join();
+        }
     }
 
-    private async Task ReadAsync()
+    private void Read()
     {
         try
         {
-            while (await ReadFrameAsync())
+            while (ReadFrame())
             {
             }
 
@@ -131,14 +150,14 @@ internal sealed class PullStream : IAsyncDisposable
         catch (Exception exception)
         {
             _messages.Writer.Complete(exception is RpcException or InvalidDataException ? exception
-                : new IOException(!_disposed && Silent ? "it is silent and answers no ping" : exception.Message, exception));
+                : new IOException(_isSilent ? "it is silent and answers no ping" : exception.Message, exception));
         }
     }
 
     /// <summary>Takes one frame; false when the call is over.</summary>
-    private async ValueTask<bool> ReadFrameAsync()
+    private bool ReadFrame()
     {
-        await FillAsync(FrameHeaderBytes);
+        Fill(FrameHeaderBytes);
         var (length, type, flags, stream) = Header(_ahead.AsSpan(_begin));
         _begin += FrameHeaderBytes;
         if (length > MaxFrameBytes)
@@ -153,12 +172,12 @@ internal sealed class PullStream : IAsyncDisposable
                 throw new InvalidDataException("padding, or an end without a status");
             }
 
-            await ReadDataAsync(length);
+            ReadData(length);
             return true;
         }
 
         var payload = length == 0 ? [] : new byte[length];
-        await ReadExactlyAsync(payload);
+        ReadExactly(payload);
         switch (type)
         {
             case 1:
@@ -181,14 +200,14 @@ internal sealed class PullStream : IAsyncDisposable
         return true;
     }
 
-    private async ValueTask ReadDataAsync(int left)
+    private void ReadData(int left)
     {
         while (left > 0)
         {
             if (_current is null)
             {
                 var take = Math.Min(left, PrefixBytes - _prefixLength);
-                await ReadExactlyAsync(_prefix.AsMemory(_prefixLength, take));
+                ReadExactly(_prefix.AsSpan(_prefixLength, take));
                 (left, _prefixLength) = (left - take, _prefixLength + take);
                 if (_prefixLength < PrefixBytes)
                 {
@@ -200,7 +219,7 @@ internal sealed class PullStream : IAsyncDisposable
             else
             {
                 var take = Math.Min(left, _current.Length - _current.Have);
-                await ReadExactlyAsync(_current.Bytes.AsMemory(_current.Have, take));
+                ReadExactly(_current.Bytes.AsSpan(_current.Have, take));
                 (left, _current.Have) = (left - take, _current.Have + take);
             }
 
@@ -240,10 +259,10 @@ internal sealed class PullStream : IAsyncDisposable
         return status == (int)StatusCode.OK ? false : throw new RpcException(new Status((StatusCode)(status ?? (int)StatusCode.Unknown), detail ?? "it ended the call without a status"));
     }
 
-    private async ValueTask ReadExactlyAsync(Memory<byte> destination)
+    private void ReadExactly(Span<byte> destination)
     {
         var have = Math.Min(destination.Length, _end - _begin);
-        _ahead.AsSpan(_begin, have).CopyTo(destination.Span);
+        _ahead.AsSpan(_begin, have).CopyTo(destination);
         _begin += have;
         destination = destination[have..];
         while (destination.Length > 0)
@@ -251,18 +270,18 @@ internal sealed class PullStream : IAsyncDisposable
             // Small rests come with what follows them.
             if (destination.Length < ReadAheadBytes / 4)
             {
-                await FillAsync(destination.Length);
-                _ahead.AsSpan(_begin, destination.Length).CopyTo(destination.Span);
+                Fill(destination.Length);
+                _ahead.AsSpan(_begin, destination.Length).CopyTo(destination);
                 _begin += destination.Length;
                 return;
             }
 
-            destination = destination[await ReceiveAsync(destination)..];
+            destination = destination[Receive(destination, destination.Length)..];
         }
     }
 
     // Lets at least so many bytes be read ahead.
-    private async ValueTask FillAsync(int count)
+    private void Fill(int count)
     {
         if (_end - _begin >= count)
         {
@@ -273,37 +292,42 @@ internal sealed class PullStream : IAsyncDisposable
         (_begin, _end) = (0, _end - _begin);
         while (_end < count)
         {
-            _end += await ReceiveAsync(_ahead.AsMemory(_end));
+            _end += Receive(_ahead.AsSpan(_end), count - _end);
         }
     }
 
-    private async ValueTask<int> ReceiveAsync(Memory<byte> destination)
+    // Waits for some bytes, of which so many are sure to come.
+    private int Receive(Span<byte> destination, int expected)
     {
-        var count = await _connection.ReadAsync(destination);
-        Volatile.Write(ref _heard, TimeProvider.System.GetTimestamp());
+        var worth = Math.Min(expected, WorthWaking);
+        if (_plain is not null && worth != _worth)
+        {
+            // SOL_SOCKET and SO_RCVLOWAT of Linux.
+            _plain.SetRawSocketOption(1, 18, MemoryMarshal.AsBytes(new ReadOnlySpan<int>(in worth)));
+            _worth = worth;
+        }
+
+        var count = _connection.Read(destination);
+        Volatile.Write(ref _received, _received + count);
         return count > 0 ? count : throw new IOException("the connection was closed");
     }
 
-    private bool Silent => TimeProvider.System.GetElapsedTime(Volatile.Read(ref _heard)) >= PeerChannels.PingDelay + PeerChannels.PingTimeout;
-
-    // A ping after a second without a byte; silence that lasts ends the connection.
+    // A ping after a second without a byte; silence that lasts ends the connection. Ticks are counted, not time: a process that stood
+    // still has not listened.
     private void Watch()
     {
-        var heard = Volatile.Read(ref _heard);
-        if (_disposed || TimeProvider.System.GetElapsedTime(heard) < PeerChannels.PingDelay)
-        {
-            return;
-        }
-
+        var received = Volatile.Read(ref _received);
+        _quietTicks = received == _receivedBefore ? _quietTicks + 1 : 0;
+        _receivedBefore = received;
         try
         {
-            if (Silent)
+            if (_quietTicks >= TicksOfSilence)
             {
+                _isSilent = true;
                 _connection.Dispose();
             }
-            else if (_asked != heard)
+            else if (_quietTicks == TicksUntilPing && !_disposed)
             {
-                _asked = heard;
                 Write(Frame(6, 0, 0, new byte[8]));
             }
         }

@@ -1,3 +1,5 @@
+using System.Threading.Channels;
+
 namespace LlmPipeline.Trainer.Collectives;
 
 /// <summary>
@@ -26,10 +28,12 @@ internal sealed class RingAllReduce(IRingTransport transport, int chunkElements 
     {
         _buffer = buffer;
         var layout = new Layout(offset, count, transport.Size, chunkElements, buffer.Format);
-        using var arrived = new SemaphoreSlim(0);
+
+        // Whoever received a chunk sends it on, without another thread.
+        var arrived = Channel.CreateUnbounded<bool>(new UnboundedChannelOptions { SingleReader = true, SingleWriter = true, AllowSynchronousContinuations = true });
         using var failed = new CancellationTokenSource();
-        var sending = Task.Run(() => SendAsync(layout, step, bucket, arrived, failed.Token));
-        var receiving = Task.Run(() => ReceiveAsync(layout, step, bucket, arrived));
+        var sending = Task.Run(() => SendAsync(layout, step, bucket, arrived.Reader, failed.Token));
+        var receiving = Task.Run(() => ReceiveAsync(layout, step, bucket, arrived.Writer));
         var first = await Task.WhenAny(sending, receiving);
         if (!first.IsCompletedSuccessfully)
         {
@@ -53,7 +57,7 @@ internal sealed class RingAllReduce(IRingTransport transport, int chunkElements 
         await Task.Yield();
     }
 
-    private async Task SendAsync(Layout layout, long step, int bucket, SemaphoreSlim arrived, CancellationToken failed)
+    private async Task SendAsync(Layout layout, long step, int bucket, ChannelReader<bool> arrived, CancellationToken failed)
     {
         for (var stage = 0; stage < layout.Stages; stage++)
         {
@@ -61,7 +65,7 @@ internal sealed class RingAllReduce(IRingTransport transport, int chunkElements 
             {
                 if (stage > 0)
                 {
-                    await arrived.WaitAsync(failed);
+                    await arrived.ReadAsync(failed);
                 }
 
                 var header = layout.Header(transport.Epoch, step, bucket, stage, chunk, layout.SegmentSent(transport.Rank, stage));
@@ -73,7 +77,7 @@ internal sealed class RingAllReduce(IRingTransport transport, int chunkElements 
         }
     }
 
-    private async Task ReceiveAsync(Layout layout, long step, int bucket, SemaphoreSlim arrived)
+    private async Task ReceiveAsync(Layout layout, long step, int bucket, ChannelWriter<bool> arrived)
     {
         for (var stage = 0; stage < layout.Stages; stage++)
         {
@@ -83,13 +87,9 @@ internal sealed class RingAllReduce(IRingTransport transport, int chunkElements 
                 if (header.Count > 0)
                 {
                     await transport.ReceiveAsync(header, this);
-                    if (stage == transport.Size - 2)
-                    {
-                        _buffer.Finish((int)header.Offset, header.Count);
-                    }
                 }
 
-                arrived.Release();
+                arrived.TryWrite(true);
             }
         }
     }
@@ -100,7 +100,7 @@ internal sealed class RingAllReduce(IRingTransport transport, int chunkElements 
     /// <inheritdoc/>
     public int Write(in ChunkHeader header, Span<byte> destination)
     {
-        var written = IsSum(header) ? _buffer.WriteSums((int)header.Offset, header.Count, destination)
+        var written = IsSum(header) ? _buffer.WriteSums((int)header.Offset, header.Count, destination, isPartial: header.Stage > 0)
             : _buffer.WriteResults((int)header.Offset, header.Count, destination);
         TransferredBytes += written;
         return written;
@@ -111,7 +111,7 @@ internal sealed class RingAllReduce(IRingTransport transport, int chunkElements 
     {
         if (IsSum(header))
         {
-            _buffer.AddSums((int)header.Offset, header.Count, bytes);
+            _buffer.AddSums((int)header.Offset, header.Count, bytes, isComplete: header.Stage == transport.Size - 2);
         }
         else
         {

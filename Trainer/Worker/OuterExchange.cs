@@ -53,11 +53,11 @@ internal sealed class OuterExchange(ExchangeBuffer buffer, LocalOptimizer optimi
     {
         if (wire == OuterWire.Fp32)
         {
-            buffer.Clear(gradients: true);
+            buffer.Clear();
             foreach (var share in own)
             {
                 Weigh(part(share), share.Weight, isMeanSquare);
-                buffer.Add(_addend, overwrite: false, float.PositiveInfinity);
+                buffer.Add(_addend, float.PositiveInfinity);
             }
 
             exchange(step, bucket, buffer);
@@ -82,7 +82,7 @@ internal sealed class OuterExchange(ExchangeBuffer buffer, LocalOptimizer optimi
     {
         var blocks = ScaledIntegers.BlockCount(mean.Length);
         var scales = _scales?.Length == shards * blocks ? _scales : _scales = new ExchangeBuffer(0, shards * blocks);
-        scales.Clear(gradients: true);
+        scales.Clear();
         foreach (var share in own)
         {
             Weigh(part(share), share.Weight, isMeanSquare);
@@ -104,7 +104,7 @@ internal sealed class OuterExchange(ExchangeBuffer buffer, LocalOptimizer optimi
         }
 
         var integers = _integers ??= new ExchangeBuffer(mean.Length, 0, () => buffer.Gradients, format: ExchangeFormat.Integers);
-        integers.Clear(gradients: true);
+        integers.Clear();
         foreach (var share in own)
         {
             Weigh(part(share), share.Weight, isMeanSquare);

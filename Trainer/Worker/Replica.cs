@@ -41,14 +41,10 @@ internal sealed class Replica(int attempt, LanguageModel model, Optimizer optimi
 
     /// <summary>The step's exchange buffer, made once. Its results lie where the model's gradients do, so these have to be set to 0 before a step.</summary>
     /// <param name="slots">Number of slots.</param>
-    /// <param name="isOnlyAddend">See <see cref="ExchangeBuffer"/>.</param>
     /// <param name="format">How gradients are summed and sent.</param>
-    public ExchangeBuffer GradientBuffer(int slots, bool isOnlyAddend, ExchangeFormat format)
-    {
-        isOnlyAddend &= format.Mode == SumMode.Exact;
-        return _gradients?.Length == model.Parameters.Length + slots && _gradients.IsOnlyAddend == isOnlyAddend && _gradients.Format == format ? _gradients
-            : _gradients = new ExchangeBuffer(model.Parameters.Length, slots, () => model.Parameters.Gradients, isOnlyAddend, format);
-    }
+    public ExchangeBuffer GradientBuffer(int slots, ExchangeFormat format) =>
+        _gradients?.Length == model.Parameters.Length + slots && _gradients.Format == format ? _gradients
+        : _gradients = new ExchangeBuffer(model.Parameters.Length, slots, () => model.Parameters.Gradients, format);
 
     /// <summary>
     /// Computes a micro-batch and an update that count for nothing: what runs for the first time is compiled, and memory is touched.

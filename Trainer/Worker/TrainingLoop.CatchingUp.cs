@@ -49,14 +49,14 @@ internal sealed partial class TrainingLoop
         }
 
         var announcement = new ExchangeBuffer(0, FirstOwn + 1);
-        announcement.Clear(gradients: true);
+        announcement.Clear();
         AddVotes(announcement, validate: !behind[_place.Rank] && State.ValidationStep != State.Step);
         announcement.AddCount(PositionBytes, position.Length);
         Exchange(step, Buckets.Position, announcement);
 
         var length = announcement.Count(PositionBytes);
         var words = new ExchangeBuffer(0, (length + 3) / 4);
-        words.Clear(gradients: true);
+        words.Clear();
         for (var i = 0; i < position.Length; i++)
         {
             words.AddCount(i / 4, position[i] << (8 * (i % 4)));

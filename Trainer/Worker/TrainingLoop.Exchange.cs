@@ -38,7 +38,7 @@ internal sealed partial class TrainingLoop
     {
         if (_allReduce is null)
         {
-            _gradients.Finish(0, _gradients.Length);
+            _gradients.Finish();
             return null;
         }
 
@@ -81,7 +81,7 @@ internal sealed partial class TrainingLoop
     {
         if (_allReduce is null)
         {
-            buffer.Finish(0, buffer.Length);
+            buffer.Finish();
             return;
         }
 

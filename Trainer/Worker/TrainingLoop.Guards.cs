@@ -62,7 +62,7 @@ internal sealed partial class TrainingLoop
         TakeArrived(isNeeded: true);
         var present = State;
         _rollback ??= new ExchangeBuffer(0, 2);
-        _rollback.Clear(gradients: true);
+        _rollback.Clear();
         if (_place.Rank == 0)
         {
             _writer.Finish(_replica);

@@ -200,7 +200,7 @@ internal sealed partial class TrainingLoop
             _round = new ExchangeBuffer(0, length);
         }
 
-        _round.Clear(gradients: true);
+        _round.Clear();
         AddVotes(_round, validate: true);
         _round.AddCount(ShardsOver, own.Count);
         _round.AddCount(MembersOutOfMemory, fits ? 0 : 1);

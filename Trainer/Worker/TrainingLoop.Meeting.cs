@@ -52,7 +52,7 @@ internal sealed partial class TrainingLoop
 
     private Votes Meet(out (long Step, int Rollbacks)[] places)
     {
-        _entry.Clear(gradients: true);
+        _entry.Clear();
         AddVotes(_entry, validate: State.ValidationStep != State.Step);
         var own = SlotOf(_place.Rank);
         _entry.Set(own, (double)State.Step);

@@ -34,7 +34,7 @@ internal sealed partial class TrainingLoop
         var start = Stopwatch.GetTimestamp();
         var bytesBefore = _allReduce?.TransferredBytes ?? 0;
         _deal = [.. Enumerable.Range(0, _place.Size).Select(rank => _shares.Of(rank))];
-        _gradients.Clear(gradients: begin == end);
+        _gradients.Clear();
         _replica.Model.Parameters.ZeroGradients();
         try
         {
@@ -44,7 +44,7 @@ internal sealed partial class TrainingLoop
         {
             // What is on its way goes on as it is: the step is void.
             LogOutOfMemory(_logger, exception, step, State.Run, _settings.MicroBatchSize);
-            _gradients.Clear(gradients: false);
+            _gradients.Clear();
             _gradients.AddCount(OutOfMemoryVotes, 1);
         }
         catch
@@ -158,7 +158,7 @@ internal sealed partial class TrainingLoop
             _time.Lap(StepPhase.Data);
             var isLast = microBatch == end - 1;
             var sendsParts = isLast && _allReduce is not null && _onHost && scaler is null;
-            var (fits, isFirst) = (true, microBatch == begin);
+            var fits = true;
 
             // In plain mode the gradients of all micro-batches add up where they are, so they are scaled together.
             var unscale = scaler is null || (!isLast && isPlain) ? 1 : (float)(1 / scaler.Scale);
@@ -171,12 +171,16 @@ internal sealed partial class TrainingLoop
                 SendRanges(step, 0, Take);
                 Take(parameters.DecayedLength, parameters.Length - parameters.DecayedLength);
             }
-            else if (isLast || !isPlain)
+            else if (isLast)
             {
                 Take(0, parameters.Length);
             }
+            else if (!isPlain)
+            {
+                fits = _gradients.Add(parameters.Gradients, limit);
+            }
 
-            void Take(int offset, int length) => fits &= _gradients.Add(parameters.Gradients.Slice(offset, length), isFirst, limit, offset);
+            void Take(int offset, int length) => fits &= _gradients.AddLast(offset, length, limit);
 
             if (!_onHost && !isLast && !isPlain)
             {
@@ -194,7 +198,7 @@ internal sealed partial class TrainingLoop
     }
 
     private ExchangeBuffer GradientBuffer() =>
-        _replica.GradientBuffer(FirstLoss + _settings.MicroBatches + (ReportSlots * _place.Size), isOnlyAddend: _settings.Local is null && _place.Size == 1 && _settings.MicroBatches == 1, _format);
+        _replica.GradientBuffer(FirstLoss + _settings.MicroBatches + (ReportSlots * _place.Size), _format);
 
     private long MemoryBytes()
     {

@@ -46,7 +46,7 @@ internal sealed partial class TrainingLoop
                 _validation = new ExchangeBuffer(0, (2 * batches) + 1);
             }
 
-            _validation.Clear(gradients: true);
+            _validation.Clear();
             try
             {
                 MeasureShare(_validation, batches);

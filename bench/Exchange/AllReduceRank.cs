@@ -58,8 +58,8 @@ internal static class AllReduceRank
                 }
 
                 var buffer = side == "tcp" ? null : Buffer(side);
-                buffer?.Clear(gradients: false);
-                buffer?.Add(values, overwrite: true, 1);
+                buffer?.Clear();
+                buffer?.AddLast(0, length, 1);
                 await reduce.RunAsync(++step, Buckets.Entry, new ExchangeBuffer(0, 1));
                 var (mark, used, allocated) = (Stopwatch.GetTimestamp(), Environment.CpuUsage.TotalTime, GC.GetTotalAllocatedBytes());
                 if (buffer is null)
@@ -81,7 +81,7 @@ internal static class AllReduceRank
 
         return 0;
 
-        // The exchange buffers hold the results where the gradient was, as training does. One at a time: 100 million integers are 800 MB.
+        // The exchange buffers hold the results where the gradient was, as training does. One at a time: 100 million partial sums are 800 MB.
         ExchangeBuffer Buffer(string side)
         {
             if (!buffers.TryGetValue(side, out var buffer))

@@ -61,8 +61,8 @@ internal static class EfficiencyWorker
         var buffer = new ExchangeBuffer(values.Length, 8, () => values, format: format);
         for (var step = 1; step <= WarmUpExchanges; step++)
         {
-            buffer.Clear(gradients: false);
-            buffer.Add(values, overwrite: true, 1);
+            buffer.Clear();
+            buffer.AddLast(0, values.Length, 1);
             await reduce.RunAsync(step, Buckets.Gradients, buffer);
         }
     }

@@ -18,6 +18,8 @@ internal static class ExactBench
     private const int Context = 128;
     private const int Chunk = 64 * 1024;
 
+    private static readonly string[] Parts = ["add", "last", "write", "read"];
+
     public static async Task<int> RunAsync(int rounds)
     {
         TorchRuntime.Initialize(new TorchRuntimeOptions { MklAvx512OnAmd = true });
@@ -29,10 +31,11 @@ internal static class ExactBench
         text.AppendLine().AppendLine("## Cost, CPU ms for one gradient\n\n| | plain | exact |\n| --- | ---: | ---: |");
         string Of(string name) => string.Create(CultureInfo.InvariantCulture, $"{Spread.Of(costs[name]).Median:F2}");
         text.AppendLine(CultureInfo.InvariantCulture, $"| add a micro-batch's gradient to the sum and clear it | {Of("plain add")} | {Of("exact add")} |");
-        text.AppendLine(CultureInfo.InvariantCulture, $"| bring a share onto the wire (copy; pack) | {Of("plain write")} | {Of("exact write")} |");
-        text.AppendLine(CultureInfo.InvariantCulture, $"| add a share from the wire | {Of("plain read")} | {Of("exact read")} |");
-        text.AppendLine(CultureInfo.InvariantCulture, $"| sums to fp32 results, with the squares for the norm | {Of("plain finish")} | {Of("exact finish")} |");
-        text.AppendLine(CultureInfo.InvariantCulture, $"| one micro-batch and one worker: rounding only | 0 | {Of("round")} |");
+        text.AppendLine(CultureInfo.InvariantCulture, $"| the last one stays where it is (looked at; rounded) | {Of("plain last")} | {Of("exact last")} |");
+        text.AppendLine(CultureInfo.InvariantCulture, $"| bring a share of several onto the wire (copy; pack) | {Of("plain write")} | {Of("exact write")} |");
+        text.AppendLine(CultureInfo.InvariantCulture, $"| add a share from the wire to it, to fp32 results with the squares for the norm | {Of("plain read")} | {Of("exact read")} |");
+        text.AppendLine(CultureInfo.InvariantCulture, $"| bring a share of one micro-batch onto the wire | {Of("plain write")} | {Of("exact write of one")} |");
+        text.AppendLine(CultureInfo.InvariantCulture, $"| add a share from the wire to it, as above | {Of("plain read")} | {Of("exact read of one")} |");
         text.AppendLine().AppendLine(CultureInfo.InvariantCulture,
             $"On the wire a sum takes {bytesOfSums:F2} bytes (plain 4, unpacked 8), a result 4 in both; with two workers half of the gradient goes each way: {(bytesOfSums + 4) / 2 * length / 1e6:F1} MB a step and worker, plain {4 * length / 1e6:F1} MB.");
         var (worst, worstPlain, share, sums) = Errors(gradients);
@@ -46,10 +49,13 @@ internal static class ExactBench
             | exact | {share:F3} | {worst:E2} | {sums.Exact:E2} |
             | plain fp32 addition in order | {sums.PlainShare:F3} | {worstPlain:E2} | {sums.Plain:E2} |
             """);
-        var extra = costs.Keys.Where(k => k.StartsWith("exact", StringComparison.Ordinal)).Sum(k => Spread.Of(costs[k]).Median) - costs.Keys.Where(k => k.StartsWith("plain", StringComparison.Ordinal)).Sum(k => Spread.Of(costs[k]).Median);
-        text.AppendLine().Append(CultureInfo.InvariantCulture, $"exact: {share:F3} of the error bound, {extra:F1} ms of CPU more than plain sums a step of {length / 1e6:F1} million parameters (goal at most 1 of the bound)");
+        var extra = Whole("exact") - Whole("plain");
+        text.AppendLine().Append(CultureInfo.InvariantCulture, $"exact: {share:F3} of the error bound, {extra:F1} ms of CPU more than plain sums a gradient of {length / 1e6:F1} million parameters (goal at most 1 of the bound)");
         await Machine.PublishAsync("exact", text.ToString());
         return share <= 1 ? 0 : 1;
+
+        // A share of two micro-batches, on the wire and back.
+        double Whole(string side) => Parts.Sum(part => Spread.Of(costs[$"{side} {part}"]).Median);
     }
 
     // The mean of the gradients of all tokens, as a step of as many micro-batches has them.
@@ -90,36 +96,52 @@ internal static class ExactBench
         var costs = new Dictionary<string, List<double>>();
         var (work, wire, results) = (new float[length], new byte[ExchangeBuffer.MaxBytes(length)], new float[length]);
         var plain = new ExchangeBuffer(length, 0, () => results, format: new ExchangeFormat(SumMode.Plain, WireFormat.Fp32));
-        var exact = new ExchangeBuffer(length, 0, () => results);
+        var exact = new ExchangeBuffer(length, 0, () => work);
+        var limit = FixedPoint.LimitFor(MicroBatches);
         bytesOfSums = 0;
         for (var round = -1; round < rounds; round++)
         {
-            plain.Clear(gradients: true);
+            plain.Clear();
+            exact.Clear();
+            Array.Clear(results);
             foreach (var gradient in gradients)
             {
                 gradient.CopyTo(work, 0);
                 Measure("plain add", () => AddAndClear(work, results));
                 gradient.CopyTo(work, 0);
-                Measure("exact add", () => exact.Add(work, ReferenceEquals(gradient, gradients[0]), FixedPoint.LimitFor(MicroBatches)));
+                if (!ReferenceEquals(gradient, gradients[^1]))
+                {
+                    Measure("exact add", () => exact.Add(work, limit));
+                }
             }
 
-            Each("plain write", (offset, count) => plain.WriteSums(offset, count, wire));
-            var bytes = 0L;
-            Each("exact write", (offset, count) => bytes += exact.WriteSums(offset, count, wire));
-            bytesOfSums = (double)bytes / length;
-            Each("plain read", (offset, count) => plain.AddSums(offset, count, wire.AsSpan(0, count * sizeof(float))));
-            var written = exact.WriteSums(0, length, wire);
-            Measure("exact read", () => exact.AddSums(0, length, wire.AsSpan(0, written)));
-            Measure("plain finish", () => plain.Norm());
-            exact.Clear(gradients: false);
-            Measure("exact finish", () =>
-            {
-                exact.Finish(0, length);
-                exact.Norm();
-            });
+            Measure("plain last", () => plain.AddLast(0, length, limit));
+            Measure("exact last", () => exact.AddLast(0, length, limit));
+            Each("plain write", (offset, count) => plain.WriteSums(offset, count, wire, isPartial: false));
+            Each("plain read", (offset, count) => plain.AddSums(offset, count, wire.AsSpan(0, count * sizeof(float)), isComplete: true));
+            bytesOfSums = (double)WriteAndRead("") / length;
             gradients[0].CopyTo(work, 0);
-            Measure("round", () => FixedPoint.Round(work, 1));
-            exact.Clear(gradients: true);
+            exact.Clear();
+            exact.AddLast(0, length, limit);
+            WriteAndRead(" of one");
+
+            // The share of another worker is the same.
+            long WriteAndRead(string of)
+            {
+                var (bytes, lengths) = (0, new List<int>());
+                Each("exact write" + of, (offset, count) =>
+                {
+                    lengths.Add(exact.WriteSums(offset, count, wire.AsSpan(bytes), isPartial: false));
+                    bytes += lengths[^1];
+                });
+                var (at, chunk) = (0, 0);
+                Each("exact read" + of, (offset, count) =>
+                {
+                    exact.AddSums(offset, count, wire.AsSpan(at, lengths[chunk]), isComplete: true);
+                    at += lengths[chunk++];
+                });
+                return bytes;
+            }
 
             void Each(string name, Action<int, int> act) => Measure(name, () =>
             {
@@ -160,10 +182,10 @@ internal static class ExactBench
         var buffer = new ExchangeBuffer(length, 0);
         foreach (var gradient in gradients)
         {
-            buffer.Add([.. gradient], ReferenceEquals(gradient, gradients[0]), FixedPoint.LimitFor(MicroBatches));
+            buffer.Add([.. gradient], FixedPoint.LimitFor(MicroBatches));
         }
 
-        buffer.Finish(0, length);
+        buffer.Finish();
         var (worst, worstPlain, share, plainShare, sum, sumPlain, count) = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0);
         for (var i = 0; i < length; i++)
         {

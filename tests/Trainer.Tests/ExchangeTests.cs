@@ -154,23 +154,40 @@ public sealed class ExchangeTests
     private static async Task<int[][]> SumAsync(int size, float[][] gradients, ExchangeFormat format, int[] cuts, Random random)
     {
         var buffers = Enumerable.Range(0, size).Select(_ => new ExchangeBuffer(gradients[0].Length, Slots, format: format)).ToArray();
-        foreach (var gradient in gradients)
+        var limit = FixedPoint.LimitFor(gradients.Length);
+        foreach (var share in gradients.GroupBy(_ => random.Next(size)))
         {
-            var buffer = buffers[random.Next(size)];
+            var (buffer, own) = (buffers[share.Key], share.ToList());
             if (format.Mode == SumMode.Plain)
             {
-                for (var i = 0; i < gradient.Length; i++)
+                foreach (var gradient in own)
                 {
-                    buffer.Gradients[i] += gradient[i];
+                    for (var i = 0; i < gradient.Length; i++)
+                    {
+                        buffer.Gradients[i] += gradient[i];
+                    }
                 }
             }
+            else
+            {
+                // Some leave their last addend where it is, as training does, in two parts.
+                var added = own.Count - random.Next(2);
+                Assert.All(own[..added], gradient => Assert.True(buffer.Add([.. gradient], limit)));
+                if (added == own.Count)
+                {
+                    continue;
+                }
 
-            Assert.True(buffer.Add([.. gradient], false, FixedPoint.LimitFor(gradients.Length)));
+                own[^1].CopyTo(buffer.Gradients);
+            }
+
+            var cut = random.Next(own[0].Length + 1);
+            Assert.True(buffer.AddLast(cut, own[0].Length - cut, limit) & buffer.AddLast(0, cut, limit));
         }
 
         if (size == 1)
         {
-            buffers[0].Finish(0, buffers[0].Length);
+            buffers[0].Finish();
         }
         else
         {

@@ -48,8 +48,8 @@ public sealed class GrpcRingTests : IAsyncLifetime
             {
                 for (var rank = 0; rank < size; rank++)
                 {
-                    buffers[rank].Clear(gradients: true);
-                    Assert.True(buffers[rank].Add(Enumerable.Range(0, 20_011).Select(i => (float)Math.Sin(i + rank + step)).ToArray(), true, 10));
+                    buffers[rank].Clear();
+                    Assert.True(buffers[rank].Add(Enumerable.Range(0, 20_011).Select(i => (float)Math.Sin(i + rank + step)).ToArray(), 10));
                     buffers[rank].AddCount(3, 1);
                 }
 
@@ -104,8 +104,8 @@ public sealed class GrpcRingTests : IAsyncLifetime
                 step++;
                 foreach (var buffer in buffers)
                 {
-                    buffer.Clear(gradients: true);
-                    Assert.True(buffer.Add(gradient, true, 10));
+                    buffer.Clear();
+                    Assert.True(buffer.Add(gradient, 10));
                 }
 
                 await Task.WhenAll(reduces.Zip(buffers, (r, b) => r.RunAsync(step, Buckets.Gradients, b))).WaitAsync(Timeout);
@@ -186,7 +186,7 @@ public sealed class GrpcRingTests : IAsyncLifetime
         var buffer = new ExchangeBuffer(100, 5);
         var broken = await Assert.ThrowsAsync<RingBrokenException>(() => new RingAllReduce(ring).RunAsync(3, Buckets.Gradients, buffer).WaitAsync(Timeout));
         Assert.Equal(1, broken.SuspectRank);
-        Assert.All(buffer.Sums.ToArray(), sum => Assert.Equal(0, sum));
+        Assert.All(buffer.Gradients.ToArray(), sum => Assert.Equal(0, sum));
         await ring.DisposeAsync();
     }
 

@@ -53,13 +53,13 @@ public sealed class RingAllReduceTests
         {
             foreach (var buffer in buffers)
             {
-                buffer.Clear(gradients: false);
-                buffer.Add([.. Enumerable.Range(0, length).Select(_ => random.NextSingle() - 0.5f)], true, 1000);
+                buffer.Clear();
+                buffer.Add([.. Enumerable.Range(0, length).Select(_ => random.NextSingle() - 0.5f)], 1000);
             }
 
             if (size == 1)
             {
-                buffers[0].Finish(0, buffers[0].Length);
+                buffers[0].Finish();
             }
             else
             {
@@ -114,12 +114,12 @@ public sealed class RingAllReduceTests
         var buffers = Enumerable.Range(0, size).Select(_ => new ExchangeBuffer(gradients[0].Length, Slots)).ToArray();
         for (var m = 0; m < gradients.Length; m++)
         {
-            Assert.True(buffers[owner(m)].Add(gradients[m].ToArray(), false, FixedPoint.LimitFor(gradients.Length)));
+            Assert.True(buffers[owner(m)].Add(gradients[m].ToArray(), FixedPoint.LimitFor(gradients.Length)));
         }
 
         if (size == 1)
         {
-            buffers[0].Finish(0, buffers[0].Length);
+            buffers[0].Finish();
         }
         else
         {
