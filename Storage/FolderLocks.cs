@@ -5,9 +5,8 @@ using System.Text;
 namespace LlmPipeline.Storage;
 
 /// <summary>
-/// Mutual exclusion by name between the threads of all processes that use a folder: advisory locks on files, which the kernel
-/// frees when a holder dies. A name has one of 1,024 files, so that a process which is stopped while it holds one holds up
-/// hardly any other name.
+/// Mutual exclusion by name between the threads of all processes that use a folder, by locks on files (<see cref="FileLock"/>). A name
+/// has one of 1,024 files, so that a process which is stopped while it holds one holds up hardly any other name.
 /// </summary>
 internal sealed class FolderLocks(string folder, TimeProvider time)
 {
@@ -30,22 +29,19 @@ internal sealed class FolderLocks(string folder, TimeProvider time)
             var start = time.GetTimestamp();
             for (var attempt = 0; ; attempt++)
             {
-                try
+                if (FileLock.TryTake(path) is { } file)
                 {
-                    return new Holder(gate, new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None, bufferSize: 0));
+                    return new Holder(gate, file);
                 }
-                catch (IOException exception) when (IsHeldElsewhere(exception))
-                {
-                    if (time.GetElapsedTime(start) > Patience)
-                    {
-                        throw new IOException(
-                            $"'{name}' cannot be written: another process has held '{path}' for {Patience.TotalSeconds} s. It is stopped or hangs; `fuser {path}` names it, and its end frees the file.",
-                            exception);
-                    }
 
-                    // .NET has no blocking file lock.
-                    await Task.Delay(TimeSpan.FromMilliseconds(Math.Min(1 + attempt, 10)), cancellationToken);
+                if (time.GetElapsedTime(start) > Patience)
+                {
+                    throw new IOException(
+                        $"'{name}' cannot be written: another process has held '{path}' for {Patience.TotalSeconds} s. It is stopped or hangs; `fuser {path}` names it, and its end frees the file.");
                 }
+
+                // .NET has no blocking file lock.
+                await Task.Delay(TimeSpan.FromMilliseconds(Math.Min(1 + attempt, 10)), cancellationToken);
             }
         }
         catch
@@ -54,10 +50,6 @@ internal sealed class FolderLocks(string folder, TimeProvider time)
             throw;
         }
     }
-
-    // EWOULDBLOCK (Linux 11, BSD 35) or a Windows sharing violation; everything else is a fault of the folder.
-    private static bool IsHeldElsewhere(IOException exception) =>
-        exception.GetType() == typeof(IOException) && (exception.HResult is 11 or 35 || exception.HResult == unchecked((int)0x80070020));
 
     private sealed class Holder(SemaphoreSlim gate, FileStream file) : IDisposable
     {

@@ -60,7 +60,7 @@ static int Usage()
           mr [folds=N] [--anew]             sentence polarity: from word vectors and from a language model against from scratch, 10 folds; resumable (needs LLMPIPELINE_TEST_DATA, npm)
           allreduce [ROUNDS [RANKS [FLOATS]]]  gradients summed over gRPC beside Gloo and plain sockets, 2 and 4 ranks, 10 and 100 million; default 6
                                             (needs /usr/bin/python3 with torch)
-          efficiency [ROUNDS [MICRO-BATCHES]]  two workers on a core each beside one on half the batch; default 3
+          efficiency [ROUNDS [MICRO-BATCHES]]  two workers on a core each beside one on half the batch; default 12
           exact [ROUNDS]                    what exact sums of gradients cost beside plain ones, and how exact they are; default 7
           checkpoint [ROUNDS]               what checkpoints cost a run of 10.7 million parameters; default 3
           chaos [--minutes N] [--seed N] [--steps N] [--resume]  trainings under random faults, one every 20 s on average; default 30 minutes

@@ -3,6 +3,7 @@ using System.Net;
 using System.Net.Http.Headers;
 using System.Security.Cryptography;
 using System.Text;
+using LlmPipeline.Storage;
 
 namespace LlmPipeline.Text.Sources;
 
@@ -61,15 +62,13 @@ internal sealed class RemoteContent(SourceOptions options)
     {
         while (true)
         {
-            try
+            if (FileLock.TryTake(path) is { } file)
             {
-                return new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None, 1, FileOptions.None);
+                return file;
             }
-            catch (IOException)
-            {
-                // Another process downloads it.
-                await Task.Delay(LockPoll, cancellationToken);
-            }
+
+            // Another process downloads it.
+            await Task.Delay(LockPoll, cancellationToken);
         }
     }
 

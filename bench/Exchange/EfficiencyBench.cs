@@ -11,7 +11,10 @@ namespace LlmPipeline.Bench.Exchange;
 /// </summary>
 internal static class EfficiencyBench
 {
-    private const int Steps = 4;
+    private const int Steps = 2;
+
+    // In which .NET still compiles its busiest methods anew; training takes thousands of steps.
+    private const int WarmUpRounds = 2;
 
     private static readonly Kind[] Kinds =
     [
@@ -23,7 +26,7 @@ internal static class EfficiencyBench
 
     public static async Task<int> RunAsync(string[] arguments)
     {
-        var rounds = arguments.Length > 0 ? int.Parse(arguments[0], CultureInfo.InvariantCulture) : 3;
+        var rounds = arguments.Length > 0 ? int.Parse(arguments[0], CultureInfo.InvariantCulture) : 12;
         int[] microBatches = arguments.Length > 1 ? [int.Parse(arguments[1], CultureInfo.InvariantCulture)] : [1, 2, 4];
         var ports = FreePort.Several(4);
         var last = Environment.ProcessorCount - 1;
@@ -33,28 +36,27 @@ internal static class EfficiencyBench
         using var second = RankProcess.OfSelf([EfficiencyWorker.Command, "1", $"{ports[0]}", $"{ports[1]}"], last);
         await Task.WhenAll(lone.ReadyAsync(), neighbour.ReadyAsync(), first.ReadyAsync(), second.ReadyAsync());
         var results = new Dictionary<(Kind Kind, int MicroBatches), List<Pair>>();
-        for (var round = 0; round <= rounds; round++)
+        foreach (var count in microBatches)
         {
-            foreach (var count in microBatches)
+            foreach (var kind in Kinds)
             {
-                foreach (var kind in Kinds)
+                string Training(int roundsOfAll) => $"{kind.Precision} {kind.Mode} {kind.Wire} {count} {roundsOfAll * (WarmUpRounds + rounds)} {Steps}";
+                await Task.WhenAll(lone.AskAsync(Training(2)), neighbour.AskAsync(Training(1)));
+                await Task.WhenAll(first.AskAsync(Training(1)), second.AskAsync(Training(1)));
+                var pairs = results[(kind, count)] = [];
+                for (var round = -WarmUpRounds; round < rounds; round++)
                 {
-                    var command = $"{kind.Precision} {kind.Mode} {kind.Wire} {count} {Steps}";
-                    var alone = await lone.AskAsync(command);
-                    var apart = await Task.WhenAll(lone.AskAsync(command), neighbour.AskAsync(command));
-                    var both = await Task.WhenAll(first.AskAsync(command), second.AskAsync(command));
-                    if (round == 0)
+                    var pair = await RoundAsync([lone], [lone, neighbour], [first, second], round);
+                    if (round >= 0)
                     {
-                        // Until every kind has been at it once, .NET compiles its busiest methods anew; training takes thousands of steps.
-                        continue;
+                        pairs.Add(pair);
                     }
-
-                    var pairs = results.TryGetValue((kind, count), out var known) ? known : results[(kind, count)] = [];
-                    pairs.Add(new Pair(
-                        Median(alone, 0), Mean(apart), Mean(both), Median(alone, 1), Median(both[0], 1), Median(both[0], 2), Median(both[0], 3)));
-                    Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
-                        $"round {round}/{rounds}  {kind.Name}, {count} micro-batches: {pairs[^1].LoneCpu * 1e3:F0} ms CPU alone, {pairs[^1].ApartCpu * 1e3:F0} beside another, {pairs[^1].Cpu * 1e3:F0} of two"));
                 }
+
+                Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
+                    $"{DateTime.UtcNow:HH:mm:ss} {kind.Name}, {count} micro-batches: CPU ms alone {Of(p => p.LoneCpu * 1e3):F0}, beside another {Of(p => p.ApartCpu * 1e3):F0}, of two {Of(p => p.Cpu * 1e3):F0}"));
+
+                Spread Of(Func<Pair, double> number) => Spread.Of(pairs.Select(number));
             }
         }
 
@@ -62,21 +64,41 @@ internal static class EfficiencyBench
         return results.Any(r => r.Key.Kind.Goal > Efficiency(r.Value)) ? 1 : 0;
     }
 
+    // One round of each side, in another order each time.
+    private static async Task<Pair> RoundAsync(RankProcess[] alone, RankProcess[] apart, RankProcess[] both, int round)
+    {
+        RankProcess[][] sides = [alone, apart, both];
+        var steps = new IReadOnlyList<double[]>[3][];
+        for (var i = 0; i < sides.Length; i++)
+        {
+            var side = (i + round + WarmUpRounds) % sides.Length;
+            steps[side] = await Task.WhenAll(sides[side].Select(process => process.AskAsync("go")));
+        }
+
+        return new Pair(Mean(0, 0), Mean(1, 0), Mean(2, 0), Mean(0, 1), Mean(2, 1), steps[2][0].Average(s => s[2]), steps[2][0].Average(s => s[3]));
+
+        double Mean(int side, int column) => steps[side].Average(worker => worker.Average(step => step[column]));
+    }
+
     private static async Task TellAsync(Dictionary<(Kind Kind, int MicroBatches), List<Pair>> results, int rounds, int[] microBatches)
     {
         var text = new StringBuilder($"# efficiency: two workers of one thread beside one on half the batch\n\n{await Machine.DescribeAsync("dotnet run -c Release --project bench -- efficiency")}\n");
         text.AppendLine("- 6 layers, 6 heads, 384 wide, context 256 (10.7 million parameters), 8 sequences a worker and step; each worker is a process on one core");
-        text.AppendLine(CultureInfo.InvariantCulture, $"- {rounds} rounds of {Steps} steps, all sides in turn, after one that is not counted, in which .NET still compiles; medians. Efficiency: CPU time of a step alone over that of a worker of two, exchange included");
+        text.AppendLine(CultureInfo.InvariantCulture, $"- {rounds} rounds of {Steps} steps, all sides in turn, after {WarmUpRounds} that are not counted, in which .NET still compiles; medians. Efficiency: CPU time of a step alone over that of a worker of two, exchange included; behind it the middle half of the rounds");
+        text.AppendLine("- Quiet: the same of each side's fastest quarter of the rounds, when nobody else is at the machine's memory");
         text.AppendLine("- Beside another: two lone workers at the same time, which share the machine's memory and exchange nothing; what two workers need above that is the exchange");
         text.AppendLine("- Hidden: the share of the exchange's time that passed while the worker was still computing gradients");
-        text.AppendLine().AppendLine("| | micro-batches a worker | CPU ms alone | beside another | of two | efficiency | goal | wall ms alone | of two | exchange hidden |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
+        text.AppendLine().AppendLine("| | micro-batches a worker | CPU ms alone | beside another | of two | efficiency | goal | quiet | wall ms alone | of two | exchange hidden |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
         var (figures, missed) = (new List<string>(), new List<string>());
         foreach (var ((kind, count), pairs) in results.OrderBy(r => Array.IndexOf(Kinds, r.Key.Kind)).ThenBy(r => r.Key.MicroBatches))
         {
             double Of(Func<Pair, double> number) => Spread.Of(pairs.Select(number)).Median;
             var efficiency = Efficiency(pairs);
+            var quotients = pairs.Select(p => p.LoneCpu / p.Cpu).Order().ToList();
+            var (low, high) = (quotients[quotients.Count / 4], quotients[(quotients.Count - 1) * 3 / 4]);
+            double Quiet(Func<Pair, double> number) => pairs.Select(number).Order().Take(Math.Max(1, pairs.Count / 4)).Average();
             text.AppendLine(CultureInfo.InvariantCulture,
-                $"| {kind.Name} | {count} | {Of(p => p.LoneCpu) * 1e3:F0} | {Of(p => p.ApartCpu) * 1e3:F0} | {Of(p => p.Cpu) * 1e3:F0} | {efficiency:P1} | {kind.Goal:P0} | {Of(p => p.LoneWall) * 1e3:F0} | {Of(p => p.Wall) * 1e3:F0} | {Of(p => p.Hidden / Math.Max(1e-9, p.Hidden + p.Exposed)):P0} |");
+                $"| {kind.Name} | {count} | {Of(p => p.LoneCpu) * 1e3:F0} | {Of(p => p.ApartCpu) * 1e3:F0} | {Of(p => p.Cpu) * 1e3:F0} | {efficiency:P1} ({low * 100:F0} to {high:P0}) | {kind.Goal:P0} | {Quiet(p => p.LoneCpu) / Quiet(p => p.Cpu):P1} | {Of(p => p.LoneWall) * 1e3:F0} | {Of(p => p.Wall) * 1e3:F0} | {Of(p => p.Hidden / Math.Max(1e-9, p.Hidden + p.Exposed)):P0} |");
             figures.Add(string.Create(CultureInfo.InvariantCulture, $"{kind.Name}, {count} micro-batches {efficiency:P1}"));
             if (kind.Goal > efficiency)
             {
@@ -92,11 +114,6 @@ internal static class EfficiencyBench
 
     // Of the rounds, so that a slow minute meets both sides of a quotient.
     private static double Efficiency(List<Pair> pairs) => Spread.Of(pairs.Select(p => p.LoneCpu / p.Cpu)).Median;
-
-    private static double Median(IReadOnlyList<double[]> lines, int column) => Spread.Of(lines.Select(l => l[column])).Median;
-
-    // Of workers that ran together.
-    private static double Mean(IReadOnlyList<double[]>[] workers) => workers.Average(w => Median(w, 0));
 
     private sealed record Kind(string Name, string Precision, string Mode, string Wire, double? Goal);
 

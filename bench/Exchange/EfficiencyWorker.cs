@@ -9,8 +9,9 @@ using LlmPipeline.Trainer.Worker;
 namespace LlmPipeline.Bench.Exchange;
 
 /// <summary>
-/// One worker of bench efficiency, as a process: "PRECISION MODE WIRE MICRO_BATCHES STEPS" on standard input trains the baby
-/// set-up for so many steps, and answers each with a line of CPU seconds, wall seconds, seconds of exchange hidden and not.
+/// One worker of bench efficiency, as a process: "PRECISION MODE WIRE MICRO_BATCHES ROUNDS STEPS" on standard input begins to train the
+/// baby set-up, and answers "done" when it is warm. Then each line begins a round of so many steps, each answered with a line of CPU
+/// seconds, wall seconds, seconds of exchange hidden and not. After the last round the next training may begin.
 /// </summary>
 internal static class EfficiencyWorker
 {
@@ -46,7 +47,6 @@ internal static class EfficiencyWorker
             await using var ring = Ring();
             registry.Enter(epoch, ring);
             Train(words, new RingPlace(ring, rank, ports.Length));
-            Console.WriteLine("done");
 
             GrpcRingTransport? Ring() => ports.Length > 1 ? new GrpcRingTransport(epoch, rank, [.. ports.Select(port => $"http://localhost:{port}")]) : null;
         }
@@ -69,33 +69,44 @@ internal static class EfficiencyWorker
 
     private static void Train(string[] words, RingPlace place)
     {
-        var (microBatches, steps) = (int.Parse(words[3], CultureInfo.InvariantCulture), int.Parse(words[4], CultureInfo.InvariantCulture));
+        int[] numbers = [.. words[3..].Select(w => int.Parse(w, CultureInfo.InvariantCulture))];
+        var (microBatches, rounds, steps) = (numbers[0], numbers[1], numbers[2]);
         var spec = new RunSpec
         {
             Model = new ModelSpec { Architecture = "gpt2", Layers = 6, Heads = 6, Width = 384, Context = 256, Dropout = 0, Bias = false },
             Training = new TrainingSpec
             {
-                Steps = Warmup + steps,
+                Steps = Warmup + (rounds * steps),
                 BatchSize = Share * place.Size,
                 MicroBatchSize = Share / microBatches,
                 Precision = words[0],
                 Exchange = new ExchangeSpec { Mode = words[1], Wire = words[2] },
             },
         };
-        var (mark, used) = (Stopwatch.GetTimestamp(), Environment.CpuUsage.TotalTime);
-        var times = new List<(double Cpu, double Wall)>();
-        var numbers = LoneTraining.Run(spec, 65, _ =>
+        var (mark, used) = (0L, TimeSpan.Zero);
+
+        // The first call tells that the state is there.
+        var done = -1;
+        LoneTraining.Run(spec, 65, replica =>
         {
-            times.Add(((Environment.CpuUsage.TotalTime - used).TotalSeconds, Stopwatch.GetElapsedTime(mark).TotalSeconds));
+            done++;
+            if (done > Warmup)
+            {
+                var (cpu, wall) = (Environment.CpuUsage.TotalTime - used, Stopwatch.GetElapsedTime(mark));
+                var metrics = replica.History[^1];
+                Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{cpu.TotalSeconds} {wall.TotalSeconds} {metrics.HiddenExchangeSeconds} {metrics.ExchangeSeconds}"));
+            }
+
+            if (done >= Warmup && (done - Warmup) % steps == 0)
+            {
+                Console.WriteLine("done");
+                if (done < spec.Training.Steps)
+                {
+                    Console.ReadLine();
+                }
+            }
+
             (mark, used) = (Stopwatch.GetTimestamp(), Environment.CpuUsage.TotalTime);
         }, place: place);
-
-        // Rank 0 reports the steps. The first call tells that the state is there.
-        var done = times.Skip(times.Count - steps).ToList();
-        for (var i = 0; i < steps; i++)
-        {
-            var metrics = place.Rank == 0 ? numbers[numbers.Count - steps + i] : new StepMetrics();
-            Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{done[i].Cpu} {done[i].Wall} {metrics.HiddenExchangeSeconds} {metrics.ExchangeSeconds}"));
-        }
     }
 }

@@ -1,4 +1,6 @@
 using System.Buffers.Binary;
+using System.Net;
+using System.Net.Sockets;
 using Grpc.Core;
 using LlmPipeline.Fakes;
 using LlmPipeline.Trainer.Collectives;
@@ -188,6 +190,48 @@ public sealed class GrpcRingTests : IAsyncLifetime
         Assert.Equal(1, broken.SuspectRank);
         Assert.All(buffer.Gradients.ToArray(), sum => Assert.Equal(0, sum));
         await ring.DisposeAsync();
+    }
+
+    [Fact]
+    public async Task AnAddressThatTakesNoConnectionsIsLeftAsSoonAsNobodyWantsIt()
+    {
+        using var full = new TcpListener(IPAddress.Loopback, 0);
+        full.Start(1);
+        var endpoint = (IPEndPoint)full.LocalEndpoint;
+        var clients = new List<Socket>();
+        try
+        {
+            // Nobody accepts, so that at some time the system answers no more.
+            Task waiting;
+            do
+            {
+                clients.Add(new Socket(SocketType.Stream, ProtocolType.Tcp));
+                waiting = clients[^1].ConnectAsync(endpoint);
+                await Task.WhenAny(waiting, Task.Delay(500));
+            }
+            while (waiting.IsCompleted && clients.Count < 100);
+            Assert.False(waiting.IsCompleted);
+            using var over = new CancellationTokenSource(300);
+            var start = TimeProvider.System.GetTimestamp();
+            await Assert.ThrowsAnyAsync<OperationCanceledException>(() => PeerConnections.Plaintext.OpenAsync(new Uri($"http://127.0.0.1:{endpoint.Port}"), over.Token).WaitAsync(Timeout));
+            Assert.InRange(TimeProvider.System.GetElapsedTime(start).TotalSeconds, 0.2, 3);
+        }
+        finally
+        {
+            clients.ForEach(client => client.Dispose());
+        }
+    }
+
+    [Fact]
+    public async Task APeerThatSaysNothingBreaksTheRing()
+    {
+        using var mute = new TcpListener(IPAddress.Loopback, 0);
+        mute.Start();
+        await using var ring = new GrpcRingTransport(1, 0, [_addresses[0], $"http://127.0.0.1:{((IPEndPoint)mute.LocalEndpoint).Port}"]);
+        _registries[0].Enter(1, ring);
+        var broken = await Assert.ThrowsAsync<RingBrokenException>(() => ring.ReceiveAsync(default, new RingAllReduce(ring)).WaitAsync(Timeout));
+        Assert.Contains("silent", broken.Message);
+        Assert.Equal(1, broken.SuspectRank);
     }
 
     private GrpcRingTransport[] Enter(long epoch, int size)

@@ -7,14 +7,14 @@ namespace LlmPipeline.Faults.Scenarios;
 public static class TelemetryLoss
 {
     // What was on its way when the collector changed, and the first failure of its kind, belong to no block.
-    private const int SettlingSteps = 15;
+    private const int SettlingSteps = 10;
     private const int FirstStep = 30;
 
     private static readonly IPEndPoint Nobody = new(IPAddress.Loopback, 1);
 
-    // A cluster that exports all the time, not some times in a minute.
-    private static readonly (string Key, string Value)[] Eager =
-        [("OTEL_BSP_SCHEDULE_DELAY", "200"), ("OTEL_BLRP_SCHEDULE_DELAY", "200"), ("OTEL_METRIC_EXPORT_INTERVAL", "200")];
+    // As often as Aspire's AppHost has services export: far more often than is usual in production.
+    private static readonly (string Key, string Value)[] Intervals =
+        [("OTEL_BSP_SCHEDULE_DELAY", "1000"), ("OTEL_BLRP_SCHEDULE_DELAY", "1000"), ("OTEL_METRIC_EXPORT_INTERVAL", "1000")];
 
     private enum Collector
     {
@@ -34,13 +34,13 @@ public static class TelemetryLoss
     public static Scenario InTurns { get; } = new(44, "the collector of telemetry answers, says nothing, is gone, in turns", 1, async context =>
     {
         var (setup, random, isLong) = context;
-        var (rounds, blockSteps) = isLong ? (24, 80) : (2, 30);
+        var (rounds, blockSteps) = isLong ? (45, 40) : (2, 30);
         var steps = FirstStep + (4 * rounds * (SettlingSteps + blockSteps)) + 30;
         await setup.ReferenceAsync(steps);
         setup.Rest();
         await using var collector = await OtlpCollector.StartAsync();
         using var proxy = new FaultProxy(collector.Endpoint);
-        using var cluster = new TrainingCluster(proxied: false, settings: [("OTEL_EXPORTER_OTLP_ENDPOINT", proxy.Address), .. Eager]);
+        using var cluster = new TrainingCluster(proxied: false, settings: [("OTEL_EXPORTER_OTLP_ENDPOINT", proxy.Address), .. Intervals]);
         cluster.Restore(2);
         var run = await cluster.CreateAsync(ReferenceSetup.Spec(cluster, 2, steps));
         var step = FirstStep;

@@ -60,6 +60,17 @@ public sealed class RemoteSourceTests : IDisposable
     }
 
     [Fact]
+    public async Task CacheThatCannotBeWrittenIsAnErrorAndNotAWait()
+    {
+        using var server = new RemoteServer(r => RemoteAnswer.Of(r, Content, Tag));
+        var file = (await SourceFiles.FindAsync([server.Address + "/b.jsonl"], Options)).Single();
+        var name = Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes($"{file.Path}\n{file.Identity}")));
+        Directory.CreateDirectory(Options.CacheFolder);
+        File.CreateSymbolicLink(Path.Combine(Options.CacheFolder, name + ".lock"), Path.Combine(_cache.Path, "no such folder", "lock"));
+        await Assert.ThrowsAnyAsync<IOException>(() => SourceReading.ReadAsync([file], options: Options).WaitAsync(TimeSpan.FromSeconds(30)));
+    }
+
+    [Fact]
     public async Task FileThatChangesWhileItIsDownloadedIsNamed()
     {
         var tag = Tag;
