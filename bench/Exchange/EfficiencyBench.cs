@@ -11,7 +11,7 @@ namespace LlmPipeline.Bench.Exchange;
 /// </summary>
 internal static class EfficiencyBench
 {
-    private const int Steps = 2;
+    private const int Steps = 1;
 
     // In which .NET still compiles its busiest methods anew; training takes thousands of steps.
     private const int WarmUpRounds = 2;
@@ -84,7 +84,7 @@ internal static class EfficiencyBench
     {
         var text = new StringBuilder($"# efficiency: two workers of one thread beside one on half the batch\n\n{await Machine.DescribeAsync("dotnet run -c Release --project bench -- efficiency")}\n");
         text.AppendLine("- 6 layers, 6 heads, 384 wide, context 256 (10.7 million parameters), 8 sequences a worker and step; each worker is a process on one core");
-        text.AppendLine(CultureInfo.InvariantCulture, $"- {rounds} rounds of {Steps} steps, all sides in turn, after {WarmUpRounds} that are not counted, in which .NET still compiles; medians. Efficiency: CPU time of a step alone over that of a worker of two, exchange included; behind it the middle half of the rounds");
+        text.AppendLine(CultureInfo.InvariantCulture, $"- {rounds} rounds of a step, all sides in turn, after {WarmUpRounds} that are not counted, in which .NET still compiles; medians. Efficiency: CPU time of a step alone over that of a worker of two, exchange included; behind it the middle half of the rounds");
         text.AppendLine("- Quiet: the same of each side's fastest quarter of the rounds, when nobody else is at the machine's memory");
         text.AppendLine("- Beside another: two lone workers at the same time, which share the machine's memory and exchange nothing; what two workers need above that is the exchange");
         text.AppendLine("- Hidden: the share of the exchange's time that passed while the worker was still computing gradients");
