@@ -1,6 +1,5 @@
 using System.Buffers.Binary;
 using System.Collections.Concurrent;
-using System.Net.Sockets;
 using System.Runtime.InteropServices;
 using System.Text;
 using System.Threading.Channels;
@@ -11,8 +10,8 @@ namespace LlmPipeline.Trainer.Collectives;
 /// <summary>
 /// The client's side of one gRPC call with a stream of answers, on an HTTP/2 connection of its own (RFC 9113; gRPC's PROTOCOL-HTTP2).
 /// HttpClient takes frames of 16 KiB only, which is most of what gradients cost over it; this asks for frames of a whole message
-/// and reads them where they are wanted. A thread of its own reads, blocked in the system's call until what is worth waking for is
-/// there: one call and one change of threads for a piece of a frame, where sockets that are waited for asynchronously take several.
+/// and reads them where they are wanted. A thread of its own reads, blocked in the system's call: one change of threads for a piece of
+/// a frame, where a socket that is waited for asynchronously takes several.
 /// </summary>
 internal sealed class PullStream : IAsyncDisposable
 {
@@ -23,9 +22,6 @@ internal sealed class PullStream : IAsyncDisposable
     private const int PrefixBytes = 5;
     private const int ReadAheadBytes = 16 * 1024;
     private const int StreamId = 1;
-
-    // A reader is woken for as much, where it is sure to come. On a slow link, not so much that silence is taken for the end.
-    private const int WorthWaking = 64 * 1024;
 
     private const int TicksUntilPing = 4;
     private static readonly TimeSpan Tick = PeerChannels.PingDelay / TicksUntilPing;
@@ -42,8 +38,6 @@ internal sealed class PullStream : IAsyncDisposable
     private readonly byte[] _control = new byte[2 * (FrameHeaderBytes + 4)];
     private readonly Timer _watch;
     private readonly Thread _reading;
-    private readonly Socket? _plain;
-    private int _worth = 1;
     private int _begin;
     private int _end;
     private int _prefixLength;
@@ -59,7 +53,6 @@ internal sealed class PullStream : IAsyncDisposable
     {
         (_connection, _window, _maxMessageBytes) = (connection, window, maxMessageBytes);
         _watch = new Timer(_ => Watch(), null, Tick, Tick);
-        _plain = OperatingSystem.IsLinux() ? (connection as NetworkStream)?.Socket : null;
         _reading = new Thread(Read) { IsBackground = true, Name = "gradient stream" };
         _reading.Start();
     }
@@ -276,7 +269,7 @@ internal sealed class PullStream : IAsyncDisposable
                 return;
             }
 
-            destination = destination[Receive(destination, destination.Length)..];
+            destination = destination[Receive(destination)..];
         }
     }
 
@@ -292,21 +285,12 @@ internal sealed class PullStream : IAsyncDisposable
         (_begin, _end) = (0, _end - _begin);
         while (_end < count)
         {
-            _end += Receive(_ahead.AsSpan(_end), count - _end);
+            _end += Receive(_ahead.AsSpan(_end));
         }
     }
 
-    // Waits for some bytes, of which so many are sure to come.
-    private int Receive(Span<byte> destination, int expected)
+    private int Receive(Span<byte> destination)
     {
-        var worth = Math.Min(expected, WorthWaking);
-        if (_plain is not null && worth != _worth)
-        {
-            // SOL_SOCKET and SO_RCVLOWAT of Linux.
-            _plain.SetRawSocketOption(1, 18, MemoryMarshal.AsBytes(new ReadOnlySpan<int>(in worth)));
-            _worth = worth;
-        }
-
         var count = _connection.Read(destination);
         Volatile.Write(ref _received, _received + count);
         return count > 0 ? count : throw new IOException("the connection was closed");
