@@ -84,12 +84,9 @@ internal static class EfficiencyWorker
             },
         };
         var (mark, used) = (0L, TimeSpan.Zero);
-
-        // The first call tells that the state is there.
-        var done = -1;
         LoneTraining.Run(spec, 65, replica =>
         {
-            done++;
+            var done = (int)replica.State.Step;
             if (done > Warmup)
             {
                 var (cpu, wall) = (Environment.CpuUsage.TotalTime - used, Stopwatch.GetElapsedTime(mark));
