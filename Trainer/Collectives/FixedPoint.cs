@@ -67,53 +67,35 @@ internal static class FixedPoint
     /// <returns>False when a number is not finite or not below the limit; the numbers are useless then.</returns>
     public static bool Round(Span<float> values, float limit)
     {
-        var done = Vector512.IsHardwareAccelerated ? Round512(values, limit) : Vector256.IsHardwareAccelerated ? Round256(values, limit) : 0;
-        return done >= 0 && RoundScalar(values[done..], limit);
-    }
-
-    /// <summary>Returns how many leading elements are done, or -1 when one was outside the limit.</summary>
-    internal static int Round512(Span<float> values, float limit)
-    {
-        var length = values.Length & ~15;
-        var inside = Vector512<float>.AllBitsSet;
-        ref var value = ref MemoryMarshal.GetReference(values);
-        var (limits, scale, inverse) = (Vector512.Create(limit), Vector512.Create(Scale), Vector512.Create(InverseScale));
-        for (nuint i = 0; i < (nuint)length; i += 16)
+        // Memory is what this waits for, not the width of the arithmetic.
+        var done = 0;
+        if (Vector256.IsHardwareAccelerated)
         {
-            var x = Vector512.LoadUnsafe(ref value, i);
-            inside &= Vector512.LessThan(Vector512.Abs(x), limits);
-            var (low, high) = Vector512.Widen(x);
+            var inside = Vector256<float>.AllBitsSet;
+            ref var value = ref MemoryMarshal.GetReference(values);
+            var (limits, scale, inverse) = (Vector256.Create(limit), Vector256.Create(Scale), Vector256.Create(InverseScale));
+            for (; done + 8 <= values.Length; done += 8)
+            {
+                var x = Vector256.LoadUnsafe(ref value, (nuint)done);
+                inside &= Vector256.LessThan(Vector256.Abs(x), limits);
+                var (low, high) = Vector256.Widen(x);
 
-            // The addition turns -0 into 0.
-            low = (Vector512.Round(low * scale) * inverse) + Vector512<double>.Zero;
-            high = (Vector512.Round(high * scale) * inverse) + Vector512<double>.Zero;
-            Vector512.Narrow(low, high).StoreUnsafe(ref value, i);
+                // The addition turns -0 into 0.
+                low = (Vector256.Round(low * scale) * inverse) + Vector256<double>.Zero;
+                high = (Vector256.Round(high * scale) * inverse) + Vector256<double>.Zero;
+                Vector256.Narrow(low, high).StoreUnsafe(ref value, (nuint)done);
+            }
+
+            if (inside.AsInt32() != Vector256<int>.AllBitsSet)
+            {
+                return false;
+            }
         }
 
-        return inside.AsInt32() == Vector512<int>.AllBitsSet ? length : -1;
+        return RoundScalar(values[done..], limit);
     }
 
-    /// <summary>Returns how many leading elements are done, or -1 when one was outside the limit.</summary>
-    internal static int Round256(Span<float> values, float limit)
-    {
-        var length = values.Length & ~7;
-        var inside = Vector256<float>.AllBitsSet;
-        ref var value = ref MemoryMarshal.GetReference(values);
-        var (limits, scale, inverse) = (Vector256.Create(limit), Vector256.Create(Scale), Vector256.Create(InverseScale));
-        for (nuint i = 0; i < (nuint)length; i += 8)
-        {
-            var x = Vector256.LoadUnsafe(ref value, i);
-            inside &= Vector256.LessThan(Vector256.Abs(x), limits);
-            var (low, high) = Vector256.Widen(x);
-            low = (Vector256.Round(low * scale) * inverse) + Vector256<double>.Zero;
-            high = (Vector256.Round(high * scale) * inverse) + Vector256<double>.Zero;
-            Vector256.Narrow(low, high).StoreUnsafe(ref value, i);
-        }
-
-        return inside.AsInt32() == Vector256<int>.AllBitsSet ? length : -1;
-    }
-
-    /// <summary>The scalar path, which the others equal bit for bit.</summary>
+    /// <summary>The scalar path, which the other equals bit for bit.</summary>
     internal static bool RoundScalar(Span<float> values, float limit)
     {
         var inside = true;

@@ -82,7 +82,7 @@ internal static class EfficiencyBench
 
     private static async Task TellAsync(Dictionary<(Kind Kind, int MicroBatches), List<Pair>> results, int rounds, int[] microBatches)
     {
-        var text = new StringBuilder($"# efficiency: two workers of one thread beside one on half the batch\n\n{await Machine.DescribeAsync("dotnet run -c Release --project bench -- efficiency {rounds}")}\n");
+        var text = new StringBuilder($"# efficiency: two workers of one thread beside one on half the batch\n\n{await Machine.DescribeAsync($"dotnet run -c Release --project bench -- efficiency {rounds}")}\n");
         text.AppendLine("- 6 layers, 6 heads, 384 wide, context 256 (10.7 million parameters), 8 sequences a worker and step; each worker is a process on one core");
         text.AppendLine(CultureInfo.InvariantCulture, $"- {rounds} rounds of a step, all sides in turn, after {WarmUpRounds} that are not counted, in which .NET still compiles; medians. Efficiency: CPU time of a step alone over that of a worker of two, exchange included; behind it the middle half of the rounds");
         text.AppendLine("- Quiet: the same of each side's fastest quarter of the rounds, when nobody else is at the machine's memory");
