@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
 
 namespace LlmPipeline.Trainer.Collectives;
 
@@ -54,7 +55,7 @@ internal static class FixedPoint
     public static bool Add(ReadOnlySpan<float> values, Span<long> sums, bool overwrite, float limit)
     {
         ArgumentOutOfRangeException.ThrowIfNotEqual(sums.Length, values.Length);
-        var done = Vector512.IsHardwareAccelerated ? Add512(values, sums, overwrite, limit)
+        var done = Avx512DQ.IsSupported ? Add512(values, sums, overwrite, limit)
             : Vector256.IsHardwareAccelerated ? Add256(values, sums, overwrite, limit)
             : 0;
         return done >= 0 && AddScalar(values[done..], sums[done..], overwrite, limit);
@@ -130,15 +131,16 @@ internal static class FixedPoint
         ref var value = ref MemoryMarshal.GetReference(values);
         ref var sum = ref MemoryMarshal.GetReference(sums);
         var limits = Vector512.Create(limit);
-        var scale = Vector512.Create(Scale);
+        var scale = Vector512.Create((float)Scale);
         var inside = Vector512<float>.AllBitsSet;
         for (nuint i = 0; i < (nuint)length; i += 16)
         {
+            // A product with a power of two is exact, and the conversion rounds to even.
             var x = Vector512.LoadUnsafe(ref value, i);
             inside &= Vector512.LessThan(Vector512.Abs(x), limits);
-            var (low, high) = Vector512.Widen(x);
-            var a = Vector512.ConvertToInt64Native(Vector512.Round(low * scale));
-            var b = Vector512.ConvertToInt64Native(Vector512.Round(high * scale));
+            x *= scale;
+            var a = Avx512DQ.ConvertToVector512Int64(x.GetLower());
+            var b = Avx512DQ.ConvertToVector512Int64(x.GetUpper());
             if (!overwrite)
             {
                 a += Vector512.LoadUnsafe(ref sum, i);

@@ -76,7 +76,7 @@ internal static class PackedSums
     {
         var (any, magnitude) = (0L, 0L);
         var i = 0;
-        if (Vector512.IsHardwareAccelerated && block.Length >= Vector512<long>.Count)
+        if (Vector512.IsHardwareAccelerated)
         {
             ref var sum = ref MemoryMarshal.GetReference(block);
             var (anys, magnitudes) = (Vector512<long>.Zero, Vector512<long>.Zero);
@@ -87,11 +87,7 @@ internal static class PackedSums
                 magnitudes |= x ^ (x >> 63);
             }
 
-            for (var lane = 0; lane < 8; lane++)
-            {
-                any |= anys[lane];
-                magnitude |= magnitudes[lane];
-            }
+            (any, magnitude) = (AllOf(anys), AllOf(magnitudes));
         }
 
         for (; i < block.Length; i++)
@@ -102,6 +98,13 @@ internal static class PackedSums
 
         // A sign bit more than the magnitude has.
         return any == 0 ? 0 : ((64 - BitOperations.LeadingZeroCount((ulong)magnitude)) / 8) + 1;
+    }
+
+    private static long AllOf(Vector512<long> lanes)
+    {
+        var four = lanes.GetLower() | lanes.GetUpper();
+        var two = four.GetLower() | four.GetUpper();
+        return two[0] | two[1];
     }
 
     private static void PackBlock(ReadOnlySpan<long> block, int width, ref byte to)
