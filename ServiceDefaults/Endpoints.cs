@@ -52,11 +52,7 @@ internal static class Endpoints
                 });
             }
 
-            kestrel.Listen(grpcHost, grpcPort, endpoint =>
-            {
-                endpoint.Protocols = HttpProtocols.Http2;
-                endpoint.ApplicationServices.GetRequiredService<TlsCertificates>().Secure(endpoint);
-            });
+            kestrel.Listen(grpcHost, grpcPort, GrpcEndpoint.UseGrpc);
         });
     }
 

@@ -70,6 +70,8 @@ internal sealed class ExchangeBuffer
     /// <summary>After the exchange: the summed gradient. Before, the last addend of this worker's share; in plain mode all of it.</summary>
     public Span<float> Gradients => _gradients();
 
+    private int BytesOfFloat => _format.Wire == WireFormat.Bf16 ? sizeof(ushort) : sizeof(float);
+
     private bool IsExact => _format.Mode == SumMode.Exact;
 
     /// <summary>Sets this worker's share to 0, but for the gradients of plain mode, which are in <see cref="Gradients"/>.</summary>
@@ -169,7 +171,11 @@ internal sealed class ExchangeBuffer
     }
 
     /// <summary>Room that what is written of a range of elements wants.</summary>
-    public static int MaxBytes(int count) => PackedSums.MaxBytes(count) + PackedSums.MaxBytes(0);
+    public int MaxBytes(int offset, int count)
+    {
+        var gradients = IsExact ? 0 : GradientsIn(offset, count);
+        return (gradients * BytesOfFloat) + PackedSums.MaxBytes(count - gradients);
+    }
 
     /// <summary>Writes sums of a range of elements.</summary>
     /// <param name="offset">First element.</param>
@@ -403,7 +409,7 @@ internal sealed class ExchangeBuffer
 
     private int BytesOf(int gradients, ReadOnlySpan<byte> bytes)
     {
-        var length = gradients * (_format.Wire == WireFormat.Bf16 ? sizeof(ushort) : sizeof(float));
+        var length = gradients * BytesOfFloat;
         return length <= bytes.Length ? length : throw new InvalidDataException($"{bytes.Length} bytes, which are too few for {gradients} numbers");
     }
 

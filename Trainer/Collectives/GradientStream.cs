@@ -1,4 +1,3 @@
-using System.Buffers;
 using System.Buffers.Binary;
 using Grpc.Core;
 
@@ -65,20 +64,19 @@ internal static class GradientStream
         return bytes;
     }
 
-    private static PullRequest ReadRequest(DeserializationContext context)
+    /// <summary>Reads a request; false when these bytes are none.</summary>
+    public static bool TryDecode(ReadOnlySpan<byte> bytes, out PullRequest request)
     {
-        if (context.PayloadLength != RequestBytes)
-        {
-            throw new RpcException(new Status(StatusCode.InvalidArgument, $"A pull request has {RequestBytes} bytes, this one {context.PayloadLength}."));
-        }
-
-        Span<byte> bytes = stackalloc byte[RequestBytes];
-        context.PayloadAsReadOnlySequence().CopyTo(bytes);
-        return new PullRequest(
+        var fits = bytes.Length == RequestBytes;
+        request = !fits ? new PullRequest(0, 0, 0) : new PullRequest(
             BinaryPrimitives.ReadInt64LittleEndian(bytes),
             BinaryPrimitives.ReadInt32LittleEndian(bytes[8..]),
             BinaryPrimitives.ReadInt32LittleEndian(bytes[12..]));
+        return fits;
     }
+
+    private static PullRequest ReadRequest(DeserializationContext context) => TryDecode(context.PayloadAsNewBuffer(), out var request) ? request
+        : throw new RpcException(new Status(StatusCode.InvalidArgument, $"A pull request has {RequestBytes} bytes, this one {context.PayloadLength}."));
 
     private static void WriteChunk(GradientChunk chunk, SerializationContext context)
     {

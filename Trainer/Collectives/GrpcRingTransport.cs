@@ -6,7 +6,7 @@ namespace LlmPipeline.Trainer.Collectives;
 
 /// <summary>
 /// A ring over gRPC: this worker calls the rank before (<see cref="PullStream"/>) and adds what comes straight out of the receive
-/// buffer; the next rank calls this worker and is answered through <see cref="PeerGradientService"/>.
+/// buffer; the next rank calls this worker and is answered through <see cref="PullServer"/>.
 /// </summary>
 internal sealed class GrpcRingTransport : IRingTransport, IAsyncDisposable
 {
@@ -16,9 +16,8 @@ internal sealed class GrpcRingTransport : IRingTransport, IAsyncDisposable
     private readonly Uri _previousAddress;
     private readonly PeerConnections _connections;
     private readonly CancellationTokenSource _stop = new();
-    private readonly TaskCompletionSource<IServerStreamWriter<GradientChunk>> _next = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly TaskCompletionSource<IChunkWriter> _next = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly TaskCompletionSource<bool> _over = new(TaskCreationOptions.RunContinuationsAsynchronously);
-    private readonly GradientChunk _outgoing = new();
     private readonly long _created = TimeProvider.System.GetTimestamp();
     private PullStream? _pull;
     private bool _disposed;
@@ -68,8 +67,7 @@ internal sealed class GrpcRingTransport : IRingTransport, IAsyncDisposable
         {
             var writer = await _next.Task.WaitAsync(_stop.Token);
             _stop.Token.ThrowIfCancellationRequested();
-            _outgoing.Fill(header, data);
-            await writer.WriteAsync(_outgoing);
+            await writer.WriteAsync(header, data);
         }
         catch (Exception exception) when (exception is not RingBrokenException)
         {
@@ -106,7 +104,7 @@ internal sealed class GrpcRingTransport : IRingTransport, IAsyncDisposable
     }
 
     /// <summary>Serves the next rank's pull until the epoch is over.</summary>
-    public async Task ServeAsync(PullRequest request, IServerStreamWriter<GradientChunk> writer, CancellationToken cancellationToken)
+    public async Task ServeAsync(PullRequest request, IChunkWriter writer, CancellationToken cancellationToken)
     {
         if (request.Rank != Next || request.Size != Size)
         {
@@ -153,9 +151,7 @@ internal sealed class GrpcRingTransport : IRingTransport, IAsyncDisposable
             try
             {
                 connection = await _connections.OpenAsync(_previousAddress, _stop.Token);
-                var request = GradientStream.Encode(new PullRequest(Epoch, Rank, Size));
-                return await PullStream.OpenAsync(
-                    connection, _previousAddress, GradientStream.PullPath, request, _connections.Window, GradientStream.MaxMessageBytes + ChunkHeader.Size, _stop.Token);
+                return await PullStream.OpenAsync(connection, _previousAddress, new PullRequest(Epoch, Rank, Size), _connections.Window, _stop.Token);
             }
             catch (Exception exception) when (exception is SocketException or IOException && !_aborted && TimeProvider.System.GetElapsedTime(_created) < DialTime)
             {

@@ -26,6 +26,14 @@ internal interface IRingTransport
     void Abort();
 }
 
+/// <summary>The stream that the next rank has asked for.</summary>
+internal interface IChunkWriter
+{
+    /// <summary>Sends a chunk. Its elements are read before the task completes.</summary>
+    /// <exception cref="IOException">The connection broke.</exception>
+    ValueTask WriteAsync(ChunkHeader header, IChunkData data);
+}
+
 /// <summary>Where chunks come from and go to.</summary>
 internal interface IChunkData
 {

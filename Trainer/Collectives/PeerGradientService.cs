@@ -14,13 +14,26 @@ internal abstract class PeerGradientServiceBase
     public abstract Task Pull(PullRequest request, IServerStreamWriter<GradientChunk> responseStream, ServerCallContext context);
 }
 
-/// <summary>Answers the next rank's pull with the chunks of this worker's ring.</summary>
+/// <summary>
+/// Answers the next rank's pull with the chunks of this worker's ring, for any client. Those that begin as <see cref="PullStream"/> does
+/// are answered by <see cref="PullServer"/>.
+/// </summary>
 internal sealed class PeerGradientService(RingRegistry registry) : PeerGradientServiceBase
 {
     /// <inheritdoc/>
     public override async Task Pull(PullRequest request, IServerStreamWriter<GradientChunk> responseStream, ServerCallContext context)
     {
         var ring = await registry.WaitForAsync(request.Epoch, context.CancellationToken);
-        await ring.ServeAsync(request, responseStream, context.CancellationToken);
+        await ring.ServeAsync(request, new Writer(responseStream), context.CancellationToken);
+    }
+    private sealed class Writer(IServerStreamWriter<GradientChunk> stream) : IChunkWriter
+    {
+        private readonly GradientChunk _chunk = new();
+
+        public async ValueTask WriteAsync(ChunkHeader header, IChunkData data)
+        {
+            _chunk.Fill(header, data);
+            await stream.WriteAsync(_chunk);
+        }
     }
 }

@@ -8,8 +8,8 @@ namespace LlmPipeline.Trainer.Collectives;
 /// is on its way.
 /// </summary>
 /// <param name="transport">The ring.</param>
-/// <param name="chunkElements">Elements of a chunk: at most 8 bytes each and a few.</param>
-internal sealed class RingAllReduce(IRingTransport transport, int chunkElements = 64 * 1024) : IChunkData
+/// <param name="chunkElements">Elements of a chunk: at most 8 bytes each and a few, so that the usual one is a little less than a power of two, as buffers are.</param>
+internal sealed class RingAllReduce(IRingTransport transport, int chunkElements = 60 * 1024) : IChunkData
 {
     private ExchangeBuffer _buffer = null!;
 
@@ -95,7 +95,7 @@ internal sealed class RingAllReduce(IRingTransport transport, int chunkElements 
     }
 
     /// <inheritdoc/>
-    public int MaxBytes(in ChunkHeader header) => ExchangeBuffer.MaxBytes(header.Count);
+    public int MaxBytes(in ChunkHeader header) => _buffer.MaxBytes((int)header.Offset, header.Count);
 
     /// <inheritdoc/>
     public int Write(in ChunkHeader header, Span<byte> destination)

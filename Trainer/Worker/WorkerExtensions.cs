@@ -2,7 +2,6 @@ using LlmPipeline.ServiceDefaults;
 using LlmPipeline.Storage;
 using LlmPipeline.Trainer.Collectives;
 using LlmPipeline.Workers.V1;
-using Microsoft.AspNetCore.Server.Kestrel.Core;
 using Microsoft.Extensions.DependencyInjection.Extensions;
 
 namespace LlmPipeline.Trainer.Worker;
@@ -31,7 +30,7 @@ internal static class WorkerExtensions
             ?? throw new InvalidOperationException("Trainer:Endpoint is not set; use the coordinator's gRPC URL, for example http://localhost:5302."), CoordinatorLookup)));
         builder.Services.AddHostedService<WorkerService>();
 
-        builder.Services.Configure<KestrelServerOptions>(kestrel => Tune(kestrel, network));
+        builder.Services.AddGradientStreams(network);
         return builder;
     }
 
@@ -41,20 +40,5 @@ internal static class WorkerExtensions
         app.MapGrpcService<PeerStateService>();
         app.MapGrpcService<PeerGradientService>();
         return app;
-    }
-
-    /// <summary>Sets the server up for gradient streams.</summary>
-    internal static void Tune(KestrelServerOptions options, ExchangeOptions network)
-    {
-        // They stay open for hours: a silent peer is noticed by its missing answer to a ping.
-        options.Limits.Http2.KeepAlivePingDelay = PeerChannels.PingDelay;
-        options.Limits.Http2.KeepAlivePingTimeout = PeerChannels.PingTimeout;
-        options.Limits.MinResponseDataRate = null;
-
-        // A chunk goes out as one frame, at one go.
-        options.Limits.Http2.MaxFrameSize = PullStream.MaxFrameBytes;
-        options.Limits.MaxResponseBufferSize = 2 * PullStream.MaxFrameBytes;
-        options.Limits.Http2.InitialStreamWindowSize = network.WindowBytes;
-        options.Limits.Http2.InitialConnectionWindowSize = network.WindowBytes;
     }
 }

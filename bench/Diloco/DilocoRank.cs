@@ -1,11 +1,11 @@
 using System.Globalization;
 using LlmPipeline.Bench.Measuring;
 using LlmPipeline.Models;
+using LlmPipeline.ServiceDefaults;
 using LlmPipeline.Trainer.Collectives;
 using LlmPipeline.Trainer.Worker;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
-using Microsoft.AspNetCore.Server.Kestrel.Core;
 using Microsoft.Extensions.DependencyInjection;
 using TorchSharp;
 
@@ -50,14 +50,10 @@ internal static class DilocoRank
     private static async Task<WebApplication> ListenAsync(Uri address, RingRegistry registry)
     {
         var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
-        builder.WebHost.UseKestrelCore().ConfigureKestrel(kestrel =>
-        {
-            kestrel.Listen(System.Net.IPAddress.Parse(address.Host), address.Port, o => o.Protocols = HttpProtocols.Http2);
-            kestrel.Limits.MinResponseDataRate = null;
-        });
+        builder.WebHost.UseKestrelCore().ConfigureKestrel(kestrel => kestrel.Listen(System.Net.IPAddress.Parse(address.Host), address.Port, GrpcEndpoint.UseGrpc));
         builder.Services.AddRouting();
         builder.Services.AddGrpc();
-        builder.Services.AddSingleton(registry);
+        builder.Services.AddSingleton(registry).AddSingleton<TlsCertificates>().AddGradientStreams(new ExchangeOptions());
         var app = builder.Build();
         app.MapGrpcService<PeerGradientService>();
         await app.StartAsync();

@@ -1,11 +1,10 @@
 using System.Diagnostics;
 using System.Globalization;
 using System.Net;
+using LlmPipeline.ServiceDefaults;
 using LlmPipeline.Trainer.Collectives;
-using LlmPipeline.Trainer.Worker;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
-using Microsoft.AspNetCore.Server.Kestrel.Core;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
 
@@ -100,12 +99,8 @@ internal static class AllReduceRank
         var builder = WebApplication.CreateSlimBuilder();
         builder.Logging.ClearProviders();
         builder.Services.AddGrpc();
-        builder.Services.AddSingleton(registry);
-        builder.WebHost.ConfigureKestrel(options =>
-        {
-            WorkerExtensions.Tune(options, new ExchangeOptions());
-            options.Listen(IPAddress.Loopback, port, listen => listen.Protocols = HttpProtocols.Http2);
-        });
+        builder.Services.AddSingleton(registry).AddSingleton<TlsCertificates>().AddGradientStreams(new ExchangeOptions());
+        builder.WebHost.ConfigureKestrel(kestrel => kestrel.Listen(IPAddress.Loopback, port, GrpcEndpoint.UseGrpc));
         var app = builder.Build();
         app.MapGrpcService<PeerGradientService>();
         await app.StartAsync();

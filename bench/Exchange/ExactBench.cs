@@ -94,9 +94,10 @@ internal static class ExactBench
     {
         var length = gradients[0].Length;
         var costs = new Dictionary<string, List<double>>();
-        var (work, wire, results) = (new float[length], new byte[ExchangeBuffer.MaxBytes(length)], new float[length]);
+        var (work, results) = (new float[length], new float[length]);
         var plain = new ExchangeBuffer(length, 0, () => results, format: new ExchangeFormat(SumMode.Plain, WireFormat.Fp32));
         var exact = new ExchangeBuffer(length, 0, () => work);
+        var wire = new byte[exact.MaxBytes(0, length)];
         var limit = FixedPoint.LimitFor(MicroBatches);
         bytesOfSums = 0;
         for (var round = -1; round < rounds; round++)

@@ -5,7 +5,6 @@ using LlmPipeline.Runs.V1;
 using LlmPipeline.ServiceDefaults;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
-using Microsoft.AspNetCore.Server.Kestrel.Core;
 using Microsoft.Extensions.Configuration;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
@@ -31,11 +30,7 @@ internal sealed class FakeRunService : RunService.RunServiceBase
         var builder = WebApplication.CreateBuilder();
         builder.Logging.ClearProviders();
         builder.Configuration.AddInMemoryCollection(settings.Select(s => KeyValuePair.Create(s.Key, (string?)s.Value)));
-        builder.WebHost.ConfigureKestrel(k => k.Listen(System.Net.IPAddress.Loopback, 0, e =>
-        {
-            e.Protocols = HttpProtocols.Http2;
-            e.ApplicationServices.GetRequiredService<TlsCertificates>().Secure(e);
-        }));
+        builder.WebHost.ConfigureKestrel(k => k.Listen(System.Net.IPAddress.Loopback, 0, GrpcEndpoint.UseGrpc));
         builder.Services.AddSingleton<TlsCertificates>();
         builder.Services.AddGrpc();
         builder.Services.AddSingleton(this);

@@ -23,7 +23,7 @@ public sealed class GrpcRingTests : IAsyncLifetime
         {
             var port = FreePort.Next();
             var registry = new RingRegistry();
-            _apps.Add(await TestHost.StartAsync(port, b => b.Services.AddSingleton(registry), a => a.MapGrpcService<PeerGradientService>()));
+            _apps.Add(await TestHost.StartAsync(port, b => b.Services.AddSingleton(registry).AddGradientStreams(new ExchangeOptions()), a => a.MapGrpcService<PeerGradientService>()));
             _registries.Add(registry);
             _addresses.Add($"http://localhost:{port}");
         }
@@ -148,6 +148,67 @@ public sealed class GrpcRingTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task AnyClientIsSentTheSameChunks()
+    {
+        var ring = new GrpcRingTransport(1, 0, [_addresses[0], _addresses[1]]);
+        _registries[0].Enter(1, ring);
+        var buffer = new ExchangeBuffer(200_000, 5);
+        Assert.True(buffer.Add([.. Enumerable.Range(0, 200_000).Select(i => (float)Math.Sin(i))], 10));
+        var run = new RingAllReduce(ring).RunAsync(3, Buckets.Gradients, buffer);
+        using var channel = PeerChannels.Create(_addresses[0]);
+        using var call = channel.CreateCallInvoker().AsyncServerStreamingCall(ByAnotherClient, null, default, new PullRequest(1, 1, 2));
+        await using var stream = await PullStream.OpenAsync(
+            await PeerConnections.Plaintext.OpenAsync(new Uri(_addresses[2]), CancellationToken.None), new Uri(_addresses[2]), new PullRequest(1, 1, 2), ExchangeOptions.SmallestWindow, CancellationToken.None);
+        var twin = new GrpcRingTransport(1, 0, [_addresses[2], _addresses[1]]);
+        _registries[2].Enter(1, twin);
+        var twinRun = new RingAllReduce(twin).RunAsync(3, Buckets.Gradients, buffer);
+        for (var chunk = 0; chunk < 2; chunk++)
+        {
+            Assert.True(await call.ResponseStream.MoveNext(CancellationToken.None).WaitAsync(Timeout));
+            var message = await stream.ReadAsync(CancellationToken.None).AsTask().WaitAsync(Timeout);
+            Assert.True(ChunkHeader.TryRead(call.ResponseStream.Current, out var header) && header is { Step: 3, Stage: 0 } && header.Offset == chunk * 60 * 1024);
+            Assert.True(call.ResponseStream.Current.AsSpan().SequenceEqual(message!.Value.Span));
+        }
+
+        ring.Abort();
+        twin.Abort();
+        await Assert.ThrowsAsync<RingBrokenException>(() => run.WaitAsync(Timeout));
+        await Assert.ThrowsAsync<RingBrokenException>(() => twinRun.WaitAsync(Timeout));
+        await ring.DisposeAsync();
+        await twin.DisposeAsync();
+    }
+
+    [Fact]
+    public async Task AMemberThatReadsNothingHoldsNobodyUpAtTheEnd()
+    {
+        var ring = new GrpcRingTransport(1, 0, [_addresses[0], _addresses[1]]);
+        _registries[0].Enter(1, ring);
+        await using var connection = await PeerConnections.Plaintext.OpenAsync(new Uri(_addresses[0]), CancellationToken.None);
+        connection.Write(new PullHello(new PullRequest(1, 1, 2), 1 << 30).ToBytes(new Uri(_addresses[0])));
+
+        // More than the system's buffers take, so that a chunk waits on its way out.
+        var run = new RingAllReduce(ring).RunAsync(1, Buckets.Gradients, new ExchangeBuffer(20_000_000, 5, format: new ExchangeFormat(SumMode.Plain, WireFormat.Fp32)));
+        await Task.Delay(500, TestContext.Current.CancellationToken);
+        Assert.False(run.IsCompleted);
+        ring.Abort();
+        await Assert.ThrowsAsync<RingBrokenException>(() => run.WaitAsync(TimeSpan.FromSeconds(3)));
+        await ring.DisposeAsync();
+    }
+
+    [Fact]
+    public async Task AMemberThatIsSilentIsLost()
+    {
+        var ring = new GrpcRingTransport(1, 0, [_addresses[0], _addresses[1]]);
+        _registries[0].Enter(1, ring);
+        await using var connection = await PeerConnections.Plaintext.OpenAsync(new Uri(_addresses[0]), CancellationToken.None);
+        connection.Write(new PullHello(new PullRequest(1, 1, 2), ExchangeOptions.SmallestWindow).ToBytes(new Uri(_addresses[0])));
+        await SpinAsync(() => ring.IsBroken, TimeSpan.FromSeconds(15));
+        var broken = await Assert.ThrowsAsync<RingBrokenException>(() => new RingAllReduce(ring).RunAsync(1, Buckets.Gradients, new ExchangeBuffer(100, 5)).WaitAsync(Timeout));
+        Assert.Equal(1, broken.SuspectRank);
+        await ring.DisposeAsync();
+    }
+
+    [Fact]
     public async Task AMemberThatAbortsBreaksTheRingOfAllWithoutSuspicion()
     {
         var rings = Enter(1, 3);
@@ -248,13 +309,24 @@ public sealed class GrpcRingTests : IAsyncLifetime
     private static Task RunAsync(GrpcRingTransport[] rings, long step) =>
         Task.WhenAll(rings.Select(r => new RingAllReduce(r).RunAsync(step, Buckets.Gradients, new ExchangeBuffer(100, 5)))).WaitAsync(Timeout);
 
+    // The service is gRPC as any other.
+    private static Method<PullRequest, byte[]> ByAnotherClient { get; } = new(
+        MethodType.ServerStreaming, GradientStream.ServiceName, "Pull", GradientStream.ServerMethod.RequestMarshaller, Marshallers.Create<byte[]>(b => b, b => b));
+
+    private static async Task SpinAsync(Func<bool> condition, TimeSpan limit)
+    {
+        var start = TimeProvider.System.GetTimestamp();
+        while (!condition())
+        {
+            Assert.True(TimeProvider.System.GetElapsedTime(start) < limit);
+            await Task.Delay(50, TestContext.Current.CancellationToken);
+        }
+    }
+
     private static async Task PullAsync(string address, PullRequest request)
     {
-        // By another client: the service is gRPC as any other.
-        var method = new Method<PullRequest, byte[]>(
-            MethodType.ServerStreaming, GradientStream.ServiceName, "Pull", GradientStream.ServerMethod.RequestMarshaller, Marshallers.Create<byte[]>(b => b, b => b));
         using var channel = PeerChannels.Create(address);
-        using var call = channel.CreateCallInvoker().AsyncServerStreamingCall(method, null, default, request);
+        using var call = channel.CreateCallInvoker().AsyncServerStreamingCall(ByAnotherClient, null, default, request);
         await call.ResponseStream.MoveNext(CancellationToken.None).WaitAsync(Timeout);
     }
 

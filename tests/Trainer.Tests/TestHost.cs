@@ -2,7 +2,6 @@ using System.Net;
 using LlmPipeline.ServiceDefaults;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
-using Microsoft.AspNetCore.Server.Kestrel.Core;
 using Microsoft.Extensions.Configuration;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
@@ -19,11 +18,7 @@ internal static class TestHost
     {
         var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
         builder.Configuration.AddInMemoryCollection(settings.Select(s => KeyValuePair.Create(s.Key, (string?)s.Value)));
-        builder.WebHost.UseKestrelCore().UseKestrelHttpsConfiguration().ConfigureKestrel(kestrel => kestrel.Listen(endpoint, o =>
-        {
-            o.Protocols = HttpProtocols.Http2;
-            o.ApplicationServices.GetRequiredService<TlsCertificates>().Secure(o);
-        }));
+        builder.WebHost.UseKestrelCore().UseKestrelHttpsConfiguration().ConfigureKestrel(kestrel => kestrel.Listen(endpoint, GrpcEndpoint.UseGrpc));
         builder.Services.AddSingleton<TlsCertificates>();
         builder.Services.AddRouting();
         builder.Services.AddGrpc();

@@ -117,7 +117,7 @@ public sealed class TlsTests : IAsyncLifetime
             port,
             b =>
             {
-                b.Services.AddSingleton(registry);
+                b.Services.AddSingleton(registry).AddGradientStreams(new ExchangeOptions());
                 b.Services.AddSingleton<ILogger<TlsCertificates>>(_log);
             },
             a => a.MapGrpcService<PeerGradientService>(),
