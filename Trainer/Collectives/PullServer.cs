@@ -57,23 +57,10 @@ internal sealed class PullServer : IChunkWriter, IAsyncDisposable
             await widened.WaitAsync(_over.Token);
         }
 
+        // What has begun is finished even where nobody waits for it any more: a frame, and a record of TLS, is sent whole or not at all.
         await _writing.WaitAsync(_over.Token);
-        try
-        {
-            var length = Fill(_output.GetSpan(room), header, data);
-            lock (_windows)
-            {
-                _streamWindow -= length - Http2Frames.HeaderBytes;
-                _connectionWindow -= length - Http2Frames.HeaderBytes;
-            }
-
-            _output.Advance(length);
-            await FlushAsync(_over.Token);
-        }
-        finally
-        {
-            _writing.Release();
-        }
+        var sending = SendAsync(room, header, data);
+        await (sending.IsCompleted ? sending : new ValueTask(sending.AsTask().WaitAsync(_over.Token)));
 
         // On a slow link the answer to a ping comes after much that was sent before; that a chunk goes out is a sign of life as well.
         _watch.Hear();
@@ -91,6 +78,7 @@ internal sealed class PullServer : IChunkWriter, IAsyncDisposable
     private async Task ServeAsync(PullRequest request, RingRegistry registry)
     {
         var reading = ReadAsync();
+        var isTold = false;
         try
         {
             await WriteAsync(
@@ -100,30 +88,37 @@ internal sealed class PullServer : IChunkWriter, IAsyncDisposable
 
                     // 200, and the content type as a literal that is not to be indexed.
                     .. Http2Frames.Frame(Http2Frames.Headers, Http2Frames.EndHeaders, PullHello.StreamId, [0x88, 0x0F, 0x10, .. Http2Frames.Text("application/grpc")]),
-                ],
-                _lost.Token);
+                ]);
             var status = await ServeRingAsync(request, registry);
 
-            // A chunk on its way out that the client does not take must not hold up the end.
+            // A chunk on its way out that the client does not take does not hold up the ring, and this not for long.
             await _over.CancelAsync();
-            using var limit = CancellationTokenSource.CreateLinkedTokenSource(_lost.Token);
-            limit.CancelAfter(Farewell);
-            await WriteAsync(Http2Frames.Frame(Http2Frames.Headers, Http2Frames.EndHeaders | Http2Frames.EndStream, PullHello.StreamId, Trailers(status)), limit.Token);
+            await WriteAsync(Http2Frames.Frame(Http2Frames.Headers, Http2Frames.EndHeaders | Http2Frames.EndStream, PullHello.StreamId, Trailers(status))).WaitAsync(Farewell, _lost.Token);
 
             // The client reads it and closes. Closing here before that could take it back.
             var closing = _connection.Features.Get<IConnectionLifetimeNotificationFeature>()?.ConnectionClosedRequested ?? default;
-            await Task.WhenAny(reading, Task.Delay(Farewell, closing));
+            var farewell = Task.Delay(Farewell, closing);
+            await Task.WhenAny(reading, farewell);
+            isTold = !farewell.IsCompletedSuccessfully;
         }
-        catch (Exception exception) when (exception is IOException or OperationCanceledException)
+        catch (Exception exception) when (exception is IOException or OperationCanceledException or TimeoutException)
         {
-            // The client is gone; the ring knows.
+            // The client is gone, and the ring knows; or it takes nothing.
         }
         finally
         {
+            if (!isTold)
+            {
+                _connection.Abort();
+            }
+
             await _over.CancelAsync();
             _isOver = true;
             _input.CancelPendingRead();
             await reading;
+
+            // The connection takes its memory back: nobody may be writing to it, now or later.
+            await _writing.WaitAsync();
         }
     }
 
@@ -216,7 +211,7 @@ internal sealed class PullServer : IChunkWriter, IAsyncDisposable
                 Widen(stream, BinaryPrimitives.ReadInt32BigEndian(payload) & int.MaxValue);
                 return true;
             case Http2Frames.Ping when (flags & Http2Frames.Ack) == 0:
-                await WriteAsync(Http2Frames.Frame(Http2Frames.Ping, Http2Frames.Ack, 0, payload), _over.Token);
+                await WriteAsync(Http2Frames.Frame(Http2Frames.Ping, Http2Frames.Ack, 0, payload));
                 return true;
             default:
                 return type is not Http2Frames.Reset and not Http2Frames.GoAway;
@@ -257,7 +252,7 @@ internal sealed class PullServer : IChunkWriter, IAsyncDisposable
     {
         try
         {
-            await WriteAsync(Http2Frames.Frame(Http2Frames.Ping, 0, 0, new byte[8]), _over.Token);
+            await WriteAsync(Http2Frames.Frame(Http2Frames.Ping, 0, 0, new byte[8]));
         }
         catch (Exception exception) when (exception is IOException or OperationCanceledException or ObjectDisposedException)
         {
@@ -265,13 +260,13 @@ internal sealed class PullServer : IChunkWriter, IAsyncDisposable
         }
     }
 
-    private async Task WriteAsync(byte[] frames, CancellationToken cancellationToken)
+    private async Task WriteAsync(byte[] frames)
     {
-        await _writing.WaitAsync(cancellationToken);
+        await _writing.WaitAsync();
         try
         {
             _output.Write(frames);
-            await FlushAsync(cancellationToken);
+            await FlushAsync();
         }
         finally
         {
@@ -279,9 +274,30 @@ internal sealed class PullServer : IChunkWriter, IAsyncDisposable
         }
     }
 
-    private async ValueTask FlushAsync(CancellationToken cancellationToken)
+    // Whoever calls has entered _writing.
+    private async ValueTask SendAsync(int room, ChunkHeader header, IChunkData data)
     {
-        if ((await _output.FlushAsync(cancellationToken)).IsCompleted)
+        try
+        {
+            var length = Fill(_output.GetSpan(room), header, data);
+            lock (_windows)
+            {
+                _streamWindow -= length - Http2Frames.HeaderBytes;
+                _connectionWindow -= length - Http2Frames.HeaderBytes;
+            }
+
+            _output.Advance(length);
+            await FlushAsync();
+        }
+        finally
+        {
+            _writing.Release();
+        }
+    }
+
+    private async ValueTask FlushAsync()
+    {
+        if ((await _output.FlushAsync()).IsCompleted)
         {
             throw new IOException("the connection was closed");
         }
