@@ -21,6 +21,10 @@ internal static class GradientServer
             kestrel.Limits.Http2.KeepAlivePingDelay = PeerChannels.PingDelay;
             kestrel.Limits.Http2.KeepAlivePingTimeout = PeerChannels.PingTimeout;
             kestrel.Limits.MinResponseDataRate = null;
+
+            // What Kestrel itself serves, copies of the state and gradients for other clients: a message at one go.
+            kestrel.Limits.Http2.MaxFrameSize = PullHello.MaxFrameBytes;
+            kestrel.Limits.MaxResponseBufferSize = 2 * PullHello.MaxFrameBytes;
             kestrel.Limits.Http2.InitialStreamWindowSize = network.WindowBytes;
             kestrel.Limits.Http2.InitialConnectionWindowSize = network.WindowBytes;
         });
