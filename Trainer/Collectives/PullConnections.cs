@@ -1,5 +1,6 @@
 using System.Buffers;
 using System.Diagnostics.CodeAnalysis;
+using System.Net.Sockets;
 using LlmPipeline.ServiceDefaults;
 using Microsoft.AspNetCore.Connections;
 using Microsoft.AspNetCore.Connections.Features;
@@ -16,17 +17,22 @@ internal sealed class PullConnections(RingRegistry registry) : IConnectionFilter
     /// <inheritdoc/>
     public async Task RunAsync(ConnectionContext connection, ConnectionDelegate next)
     {
-        if (await ReadHelloAsync(connection) is { } hello)
+        PullHello? hello;
+        try
         {
-            await PullServer.RunAsync(connection, hello, registry);
+            hello = await ReadHelloAsync(connection);
         }
-        else
+        catch (Exception exception) when (exception is IOException or SocketException or OperationCanceledException)
         {
-            await next(connection);
+            // It broke before it said anything.
+            return;
         }
+
+        await (hello is null ? next(connection) : PullServer.RunAsync(connection, hello, registry));
     }
 
-    // Null, and nothing read, for any other beginning.
+    /// <summary>Null, and nothing read, for any other beginning.</summary>
+    /// <exception cref="OperationCanceledException">It began as a hello and did not go on.</exception>
     private static async Task<PullHello?> ReadHelloAsync(ConnectionContext connection)
     {
         var input = connection.Transport.Input;
@@ -42,6 +48,13 @@ internal sealed class PullConnections(RingRegistry registry) : IConnectionFilter
             {
                 input.AdvanceTo(result.Buffer.GetPosition(length));
                 return hello;
+            }
+
+            if (result.IsCanceled && isHello is null && !result.Buffer.IsEmpty)
+            {
+                // Kestrel would wait for further bytes before it looks at these.
+                connection.Abort();
+                throw new OperationCanceledException();
             }
 
             if (isHello == false || result.IsCompleted || result.IsCanceled)

@@ -35,11 +35,10 @@ internal sealed record PullHello(PullRequest Request, int Window)
             0x01, .. Http2Frames.Text(address.Authority), 0x0F, 0x10, .. Http2Frames.Text("application/grpc"), 0x00, .. Http2Frames.Text("te"), .. Http2Frames.Text("trailers"),
         ];
 
-        // Without a dynamic table, header blocks can be read on their own.
         return
         [
             .. Preface,
-            .. Http2Frames.SettingsFrame((1, 0), (2, 0), (Http2Frames.InitialWindowSize, Window), (Http2Frames.MaxFrameSize, MaxFrameBytes)),
+            .. Settings(Window),
             .. update,
             .. Http2Frames.Frame(Http2Frames.Headers, Http2Frames.EndHeaders, StreamId, headers),
             .. Http2Frames.Frame(Http2Frames.Data, Http2Frames.EndStream, StreamId, [0, 0, 0, 0, (byte)request.Length, .. request]),
@@ -61,7 +60,7 @@ internal sealed record PullHello(PullRequest Request, int Window)
         }
 
         var rest = bytes[known..];
-        var (window, frameBytes) = (0, 0);
+        var window = 0;
         ReadOnlySpan<byte> order = [Http2Frames.Settings, Http2Frames.Window, Http2Frames.Headers, Http2Frames.Data];
         foreach (var due in order)
         {
@@ -85,11 +84,9 @@ internal sealed record PullHello(PullRequest Request, int Window)
             rest = rest[(Http2Frames.HeaderBytes + size)..];
             switch (due)
             {
-                case Http2Frames.Settings:
-                    window = Setting(payload, Http2Frames.InitialWindowSize);
-                    frameBytes = Setting(payload, Http2Frames.MaxFrameSize);
-                    break;
-                case Http2Frames.Window when size != 4 || BinaryPrimitives.ReadInt32BigEndian(payload) != window - Http2Frames.InitialWindow || window < ExchangeOptions.SmallestWindow || frameBytes < MaxFrameBytes:
+                // Others are told by these already: they may say nothing more before the server has said something.
+                case Http2Frames.Settings when (window = WindowOf(payload)) < ExchangeOptions.SmallestWindow:
+                case Http2Frames.Window when size != 4 || BinaryPrimitives.ReadInt32BigEndian(payload) != window - Http2Frames.InitialWindow:
                 case Http2Frames.Headers when flags != Http2Frames.EndHeaders || size < 2 || payload[0] != Method[0] || !payload[2..].StartsWith(Path):
                     return false;
                 case Http2Frames.Data when flags == Http2Frames.EndStream && size > PrefixBytes && GradientStream.TryDecode(payload[PrefixBytes..], out var request):
@@ -101,17 +98,14 @@ internal sealed record PullHello(PullRequest Request, int Window)
         return false;
     }
 
-    // The value of a setting; 0 where it is not there.
-    private static int Setting(ReadOnlySpan<byte> settings, int id)
-    {
-        for (; settings.Length >= 6; settings = settings[6..])
-        {
-            if (BinaryPrimitives.ReadUInt16BigEndian(settings) == id)
-            {
-                return BinaryPrimitives.ReadInt32BigEndian(settings[2..]);
-            }
-        }
+    // Without a dynamic table, header blocks can be read on their own; nothing is pushed.
+    private static byte[] Settings(int window) => Http2Frames.SettingsFrame((1, 0), (2, 0), (Http2Frames.InitialWindowSize, window), (Http2Frames.MaxFrameSize, MaxFrameBytes));
 
-        return 0;
+    // 0 where these are not the settings of a hello.
+    private static int WindowOf(ReadOnlySpan<byte> settings)
+    {
+        const int At = (2 * 6) + 2;
+        var window = settings.Length >= At + sizeof(int) ? BinaryPrimitives.ReadInt32BigEndian(settings[At..]) : 0;
+        return settings.SequenceEqual(Settings(window).AsSpan(Http2Frames.HeaderBytes)) ? window : 0;
     }
 }

@@ -1,9 +1,9 @@
 using System.Buffers;
 using System.Buffers.Binary;
 using System.IO.Pipelines;
+using System.Net.Sockets;
 using Grpc.Core;
 using Microsoft.AspNetCore.Connections;
-using Microsoft.AspNetCore.Connections.Features;
 
 namespace LlmPipeline.Trainer.Collectives;
 
@@ -15,8 +15,8 @@ internal sealed class PullServer : IChunkWriter, IAsyncDisposable
 {
     private const int MaxDetailLength = 2000;
 
-    /// <summary>How long the end of a call may take to reach the client.</summary>
-    private static readonly TimeSpan Farewell = TimeSpan.FromSeconds(5);
+    /// <summary>How long the end of a call may take to reach the client, behind chunks on a slow link. One that is silent is left earlier.</summary>
+    private static readonly TimeSpan Farewell = TimeSpan.FromSeconds(60);
 
     private readonly ConnectionContext _connection;
     private readonly PipeReader _input;
@@ -78,7 +78,6 @@ internal sealed class PullServer : IChunkWriter, IAsyncDisposable
     private async Task ServeAsync(PullRequest request, RingRegistry registry)
     {
         var reading = ReadAsync();
-        var isTold = false;
         try
         {
             await WriteAsync(
@@ -91,27 +90,20 @@ internal sealed class PullServer : IChunkWriter, IAsyncDisposable
                 ]);
             var status = await ServeRingAsync(request, registry);
 
-            // A chunk on its way out that the client does not take does not hold up the ring, and this not for long.
+            // A chunk on its way out that the client does not take does not hold up the ring.
             await _over.CancelAsync();
             await WriteAsync(Http2Frames.Frame(Http2Frames.Headers, Http2Frames.EndHeaders | Http2Frames.EndStream, PullHello.StreamId, Trailers(status))).WaitAsync(Farewell, _lost.Token);
 
             // The client reads it and closes. Closing here before that could take it back.
-            var closing = _connection.Features.Get<IConnectionLifetimeNotificationFeature>()?.ConnectionClosedRequested ?? default;
-            var farewell = Task.Delay(Farewell, closing);
-            await Task.WhenAny(reading, farewell);
-            isTold = !farewell.IsCompletedSuccessfully;
+            await reading.WaitAsync(Farewell);
         }
-        catch (Exception exception) when (exception is IOException or OperationCanceledException or TimeoutException)
+        catch (Exception exception) when (exception is IOException or SocketException or OperationCanceledException or TimeoutException)
         {
             // The client is gone, and the ring knows; or it takes nothing.
         }
         finally
         {
-            if (!isTold)
-            {
-                _connection.Abort();
-            }
-
+            _connection.Abort();
             await _over.CancelAsync();
             _isOver = true;
             _input.CancelPendingRead();
@@ -166,9 +158,9 @@ internal sealed class PullServer : IChunkWriter, IAsyncDisposable
                 }
             }
         }
-        catch (Exception exception) when (exception is IOException or OperationCanceledException or InvalidDataException)
+        catch (Exception)
         {
-            // As if it had closed it.
+            // As if it had closed it. What a broken connection throws is the transport's choice.
         }
         finally
         {
@@ -254,7 +246,7 @@ internal sealed class PullServer : IChunkWriter, IAsyncDisposable
         {
             await WriteAsync(Http2Frames.Frame(Http2Frames.Ping, 0, 0, new byte[8]));
         }
-        catch (Exception exception) when (exception is IOException or OperationCanceledException or ObjectDisposedException)
+        catch (Exception exception) when (exception is IOException or SocketException or OperationCanceledException or ObjectDisposedException)
         {
             // The call is over.
         }

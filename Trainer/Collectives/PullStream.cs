@@ -87,12 +87,9 @@ internal sealed class PullStream : IAsyncDisposable
         {
             var increment = _unacknowledged;
             _unacknowledged = 0;
-            lock (_writing)
-            {
-                Http2Frames.WindowUpdate(_control, PullHello.StreamId, increment);
-                Http2Frames.WindowUpdate(_control.AsSpan(Http2Frames.WindowUpdateBytes), 0, increment);
-                _connection.Write(_control);
-            }
+            Http2Frames.WindowUpdate(_control, PullHello.StreamId, increment);
+            Http2Frames.WindowUpdate(_control.AsSpan(Http2Frames.WindowUpdateBytes), 0, increment);
+            Write(_control);
         }
     }
 
@@ -273,11 +270,18 @@ internal sealed class PullStream : IAsyncDisposable
         return count > 0 ? count : throw new IOException("the connection was closed");
     }
 
+    // Where the connection is broken, reading tells what happened: the reason may have come before.
     private void Write(byte[] frame)
     {
-        lock (_writing)
+        try
         {
-            _connection.Write(frame);
+            lock (_writing)
+            {
+                _connection.Write(frame);
+            }
+        }
+        catch (Exception exception) when (exception is IOException or ObjectDisposedException)
+        {
         }
     }
 

@@ -18,8 +18,8 @@ internal sealed class SilenceWatch : IAsyncDisposable
     private int _quietTicks;
 
     /// <summary>Begins to watch.</summary>
-    /// <param name="ping">Asks for a sign of life. That a connection is broken or disposed need not be caught.</param>
-    /// <param name="silent">Ends the connection; called once.</param>
+    /// <param name="ping">Asks for a sign of life, and does not throw.</param>
+    /// <param name="silent">Ends the connection; may be called again, and does not throw.</param>
     public SilenceWatch(Action ping, Action silent)
     {
         (_ping, _silent) = (ping, silent);
@@ -37,20 +37,13 @@ internal sealed class SilenceWatch : IAsyncDisposable
         var signs = Volatile.Read(ref _signs);
         _quietTicks = signs == _signsBefore ? _quietTicks + 1 : 0;
         _signsBefore = signs;
-        try
+        if (_quietTicks >= TicksOfSilence)
         {
-            if (_quietTicks == TicksOfSilence)
-            {
-                _silent();
-            }
-            else if (_quietTicks == TicksUntilPing)
-            {
-                _ping();
-            }
+            _silent();
         }
-        catch (Exception exception) when (exception is IOException or ObjectDisposedException)
+        else if (_quietTicks == TicksUntilPing)
         {
-            // Whoever uses the connection learns of it as well.
+            _ping();
         }
     }
 }

@@ -179,6 +179,16 @@ public sealed class GrpcRingTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task AClientThatWaitsForTheServersSettingsGetsThem()
+    {
+        await using var connection = await PeerConnections.Plaintext.OpenAsync(new Uri(_addresses[0]), CancellationToken.None);
+        connection.Write([.. "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"u8, .. Http2Frames.SettingsFrame()]);
+        var answer = new byte[Http2Frames.HeaderBytes];
+        await Task.Run(() => connection.ReadExactly(answer), TestContext.Current.CancellationToken).WaitAsync(TimeSpan.FromSeconds(5));
+        Assert.Equal(Http2Frames.Settings, Http2Frames.ReadHeader(answer).Type);
+    }
+
+    [Fact]
     public async Task AMemberThatReadsNothingHoldsNobodyUpAtTheEnd()
     {
         var ring = new GrpcRingTransport(1, 0, [_addresses[0], _addresses[1]]);

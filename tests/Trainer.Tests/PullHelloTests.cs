@@ -34,6 +34,9 @@ public sealed class PullHelloTests
         Assert.False(PullHello.TryRead("GET / HTTP/1.1\r\n"u8, out _, out _));
         Assert.False(PullHello.TryRead([.. "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"u8, .. Http2Frames.SettingsFrame(), .. Http2Frames.SettingsFrame()], out _, out _));
 
+        // Settings of another client, which may wait for the server's before it goes on.
+        Assert.False(PullHello.TryRead([.. "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"u8, .. Http2Frames.SettingsFrame()], out _, out _));
+
         // Another method of the same service, a window in which no message fits, and smaller frames.
         Assert.False(PullHello.TryRead(With("Pull"u8, "Puff"u8), out _, out _));
         Assert.False(PullHello.TryRead((Hello with { Window = ExchangeOptions.SmallestWindow - 1 }).ToBytes(new Uri("http://a")), out _, out _));
