@@ -1,3 +1,5 @@
+using TorchSharp;
+
 namespace LlmPipeline.Models;
 
 /// <summary>
@@ -31,11 +33,26 @@ public abstract class FlatParameters
     /// <summary>Values of <see cref="FrozenViews"/> on the host.</summary>
     public abstract Span<float> FrozenValues { get; }
 
+    /// <summary>Parameter values where the network computes; on the CPU the memory of <see cref="Values"/>.</summary>
+    public abstract torch.Tensor DeviceValues { get; }
+
+    /// <summary>Gradients where the network computes; on the CPU the memory of <see cref="Gradients"/>.</summary>
+    public abstract torch.Tensor DeviceGradients { get; }
+
     /// <summary>Sets all gradients to 0, on host and device.</summary>
     public abstract void ZeroGradients();
 
     /// <summary>Brings gradients from the device to <see cref="Gradients"/>; nothing to do on the CPU.</summary>
     public abstract void DownloadGradients();
+
+    /// <summary>The same without waiting: the next number that is read from the device waits for it.</summary>
+    public abstract void BeginDownload();
+
+    /// <summary>Brings <see cref="Gradients"/> to the device, and waits; nothing to do on the CPU.</summary>
+    public abstract void UploadGradients();
+
+    /// <summary>Brings values from the device to <see cref="Values"/>; nothing to do on the CPU.</summary>
+    public abstract void DownloadValues();
 
     /// <summary>Brings <see cref="Values"/> to the device; nothing to do on the CPU. Call after changing values.</summary>
     public abstract void UploadValues();

@@ -32,6 +32,7 @@ public abstract class LanguageModel : ITokenModel
         TorchRuntime.Initialize();
         Config = config;
         Device = device;
+        LargestLogits = device.type == DeviceType.CPU ? 1 << 24 : 1 << 27;
         _parameters = new TorchParameters(ParameterLayout.Place(config), device);
         _score = Find(ParameterLayout.Score);
     }
@@ -66,8 +67,8 @@ public abstract class LanguageModel : ITokenModel
     /// <summary>Where it computes.</summary>
     public Device Device { get; }
 
-    /// <summary>Logits that a training pass makes at a time: 64 MB, and as much for each of softmax and gradient.</summary>
-    internal long LargestLogits { get; set; } = 1 << 24;
+    /// <summary>Logits that a training pass makes at a time: 64 MB (on CUDA 512), and as much for each of softmax and gradient.</summary>
+    internal long LargestLogits { get; set; }
 
     /// <summary>What <see cref="AccumulateGradients"/> computes in. Evaluation and generation are fp32 whatever it is.</summary>
     /// <exception cref="NotSupportedException">It cannot be computed in here; the message says why.</exception>
@@ -187,6 +188,21 @@ public abstract class LanguageModel : ITokenModel
     public float AccumulateGradients(ReadOnlySpan<int> inputs_BT, ReadOnlySpan<int> targets_BT, int batch, float lossScale, ulong dropoutSeed, float gradientScale = 1,
         Action<int>? partDone = null)
     {
+        using var loss = QueueGradients(inputs_BT, targets_BT, batch, lossScale, dropoutSeed, gradientScale, partDone);
+
+        // The loss is the one number that the host waits for; what was queued before it is there then.
+        _parameters.BeginDownload();
+        return (float)loss.item<double>();
+    }
+
+    /// <summary>
+    /// The same on the device alone: <see cref="FlatParameters.DeviceGradients"/> has the sum, and the host waits for nothing where
+    /// the device is another one.
+    /// </summary>
+    /// <returns>The mean loss, float64, on the device; the caller disposes it.</returns>
+    public Tensor QueueGradients(ReadOnlySpan<int> inputs_BT, ReadOnlySpan<int> targets_BT, int batch, float lossScale, ulong dropoutSeed, float gradientScale = 1,
+        Action<int>? partDone = null)
+    {
         CheckBatch(inputs_BT, targets_BT, batch);
         var places_M = Places(targets_BT);
         if (places_M.Length == 0)
@@ -212,9 +228,8 @@ public abstract class LanguageModel : ITokenModel
             _parameters.ScaleGradients(gradientScale);
         }
 
-        // The loss is the one number that the host waits for; what was queued before it is there then.
-        _parameters.BeginDownload();
-        return (float)(lossSum.item<double>() / places_M.Length);
+        using var count = ((double)places_M.Length).ToScalar();
+        return lossSum.div(count).MoveToOuterDisposeScope();
     }
 
     /// <summary>Backward pass of the head and what is before it; logits of many rows and ids are made, and go, in parts.</summary>

@@ -30,13 +30,13 @@ internal static partial class LinuxTorch
     {
         SetEnvironment(options);
         SetAllocator();
-        var packaged = FindNatives();
-        var folder = string.IsNullOrEmpty(options.LibraryPath) ? packaged : Path.GetFullPath(options.LibraryPath);
-        var isOther = folder != packaged;
+        var isOther = !string.IsNullOrEmpty(options.LibraryPath);
+        var packaged = FindNatives(isOther ? [Shim] : [Shim, "libtorch_cpu.so"]);
+        var folder = isOther ? Path.GetFullPath(options.LibraryPath!) : packaged;
         if (isOther)
         {
             RequireFiles(folder);
-            if (Environment.GetEnvironmentVariable(TorchSelfTest.Variable) is not { Length: > 0 })
+            if (!TorchSelfTest.IsRunning)
             {
                 TorchSelfTest.Require(folder);
             }
@@ -57,9 +57,10 @@ internal static partial class LinuxTorch
         var loaded = files.ToDictionary(file => file, file => NativeLibrary.Load(Path.Combine(folder, file)));
         LibTorchCpu = loaded["libtorch_cpu.so"];
         var shim = Path.Combine(packaged, Shim);
-        if (isOther)
+        if (TorchSelfTest.IsRunning && Missing(shim, folder, [.. loaded.Values]) is { } missing)
         {
-            RequireSymbols(shim, folder, [.. loaded.Values]);
+            // A function is looked up when it is first called, and one that is missing then ends the process. None of the test does.
+            Console.Error.WriteLine(missing);
         }
 
         _torchSharp = LoadTorchSharp(shim);
@@ -77,15 +78,12 @@ internal static partial class LinuxTorch
         }
     }
 
-    // What is missing would end the process when it is first called.
-    private static void RequireSymbols(string shim, string folder, IReadOnlyList<nint> libraries)
+    private static string? Missing(string shim, string folder, IReadOnlyList<nint> libraries)
     {
         var imported = ImportedSymbols.Of(File.ReadAllBytes(shim));
         var missing = ImportedSymbols.Missing(imported.Where(name => name != WeakSymbolVersion.Symbol), libraries);
-        if (missing.Count > 0)
-        {
-            throw new DllNotFoundException($"it is of another version: {missing.Count} of the {imported.Count} functions that TorchSharp needs are missing in {folder}, for example {missing[0]}");
-        }
+        return missing.Count == 0 ? null
+            : $"it is of another version: {missing.Count} of the {imported.Count} functions that TorchSharp knows are missing in {folder}, for example {string.Join(", ", missing.Take(5))}";
     }
 
     private static string Resolve(string path) => File.ResolveLinkTarget(path, returnFinalTarget: true)?.FullName ?? path;
@@ -113,7 +111,7 @@ internal static partial class LinuxTorch
         }
     }
 
-    private static string FindNatives()
+    private static string FindNatives(string[] files)
     {
         var search = AppContext.GetData("NATIVE_DLL_SEARCH_DIRECTORIES") as string ?? "";
         List<string> folders =
@@ -123,9 +121,9 @@ internal static partial class LinuxTorch
             Path.GetDirectoryName(typeof(torch).Assembly.Location) ?? "",
             .. search.Split(':', StringSplitOptions.RemoveEmptyEntries),
         ];
-        return folders.Find(f => File.Exists(Path.Combine(f, "libtorch_cpu.so")) && File.Exists(Path.Combine(f, Shim)))
+        return folders.Find(f => Array.TrueForAll(files, file => File.Exists(Path.Combine(f, file))))
             ?? throw new DllNotFoundException(
-                $"libtorch_cpu.so and {Shim} are not beside the program ({AppContext.BaseDirectory}). Import Models/TorchBackend.props in the program's project file.");
+                $"{string.Join(" and ", files)} are not beside the program ({AppContext.BaseDirectory}). Import Models/TorchBackend.props in the program's project file; with TorchBackend=none, set {TorchRuntimeOptions.Section}:{nameof(TorchRuntimeOptions.LibraryPath)}.");
     }
 
     private static nint LoadTorchSharp(string path)

@@ -161,7 +161,8 @@ public sealed record TorchRuntimeOptions
     /// <summary>
     /// Folder with another libtorch, for example the <c>torch/lib</c> of an installed PyTorch (one with CUDA brings CUDA). It is
     /// tested at each start, in a process of its own, and refused, with words, where it does not work with TorchSharp. Linux only.
-    /// Empty for the libtorch that comes along.
+    /// Empty for the libtorch that comes along. Not set, it is the environment's <c>Torch__LibraryPath</c>, so that programs
+    /// without configuration (tests, benches) take the same one.
     /// </summary>
-    public string? LibraryPath { get; init; }
+    public string? LibraryPath { get; init; } = Environment.GetEnvironmentVariable($"{Section}__{nameof(LibraryPath)}");
 }

@@ -6,15 +6,19 @@ using TorchSharp;
 namespace LlmPipeline.Models;
 
 /// <summary>
-/// Whether a libtorch that did not come with TorchSharp works with it: all functions are there, arithmetic, a matrix product, the
-/// gradient of a small network in fp32 and bf16, on CUDA too. A wrong one may crash the process, so a child process tries it: the
-/// program itself, started anew, with a start-up hook that runs before its <c>Main</c>.
+/// Whether a libtorch that did not come with TorchSharp works with it: arithmetic, a matrix product, and training, evaluation and
+/// generation with a small network of each kind, in fp32 and in 16 bits, on CUDA too. Functions that TorchSharp knows may be missing
+/// where the test does without. A wrong one may crash the process, so a child process tries it: the program itself, started anew,
+/// with a start-up hook that runs before its <c>Main</c>.
 /// </summary>
 [SupportedOSPlatform("linux")]
 internal static class TorchSelfTest
 {
     /// <summary>Environment variable with the folder that a child process is to test.</summary>
     public const string Variable = "LLMPIPELINE_TORCH_SELF_TEST";
+
+    /// <summary>This is the child process.</summary>
+    public static bool IsRunning => Environment.GetEnvironmentVariable(Variable) is { Length: > 0 };
 
     private const string Passed = "The self-test of libtorch has passed.";
     private static readonly TimeSpan Timeout = TimeSpan.FromMinutes(2);
@@ -41,7 +45,8 @@ internal static class TorchSelfTest
         if (child.ExitCode != 0 || !output.Result.Contains(Passed, StringComparison.Ordinal))
         {
             var said = errors.Result.Split('\n', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries);
-            throw Refused(folder, said is [var reason, ..] && child.ExitCode == 1 ? reason : $"its self-test crashed with exit code {child.ExitCode}{(said.Length > 0 ? $": {said[0]}" : "")}");
+            var reason = string.Join("; ", said);
+            throw Refused(folder, child.ExitCode == 1 && said.Length > 0 ? reason : $"its self-test crashed with exit code {child.ExitCode}{(said.Length > 0 ? $": {reason}" : "")}");
         }
     }
 
@@ -62,7 +67,9 @@ internal static class TorchSelfTest
         }
         catch (Exception exception)
         {
-            Console.Error.WriteLine(exception.Message.ReplaceLineEndings(" "));
+            // libtorch's frames are behind the first line of its messages; the one of ours that called it says more.
+            var frame = exception.StackTrace?.Split('\n').FirstOrDefault(line => line.Contains(typeof(TorchSelfTest).Namespace!, StringComparison.Ordinal));
+            Console.Error.WriteLine($"{exception.Message.Split('\n')[0].Trim()}{(exception is InvalidOperationException ? "" : $" ({frame?.Trim()})")}");
             Environment.Exit(1);
         }
     }
@@ -81,19 +88,47 @@ internal static class TorchSelfTest
             }
         }
 
-        var config = new ModelConfig { VocabularySize = 17, Layers = 2, Heads = 2, Width = 16, Context = 8 };
+        var gpt = new ModelConfig { VocabularySize = 17, Layers = 2, Heads = 2, Width = 16, Context = 8 };
+        ComputeWith(gpt, device);
+        ComputeWith(gpt with { Architecture = "llama", Heads = 4, KvHeads = 2, FeedForwardWidth = 24, Tied = false, Bias = false }, device);
+        ComputeWith(gpt with { Objective = Objective.Masked, MaskTokenId = 16 }, device);
+        foreach (var architecture in (string[])["rnn", "lstm", "gru"])
+        {
+            ComputeWith(gpt with { Architecture = architecture, Heads = 0 }, device);
+        }
+
+        ComputeWith(gpt with { Architecture = "feed-forward", Heads = 0, Window = 3, Tied = false }, device);
+    }
+
+    private static void ComputeWith(ModelConfig config, torch.Device device)
+    {
+        var kind = $"{config.Architecture} network on {device}";
         using var model = LanguageModel.Create(config, 1, device);
         int[] ids = [.. Enumerable.Range(0, 33).Select(i => i * 7 % 17)];
         var (loss, gradient) = Gradient();
-        Check(Math.Abs(loss - Math.Log(17)) < 0.5, $"the loss of a fresh network on {device} is {loss}, not about {Math.Log(17):F2}");
+        Check(Math.Abs(loss - Math.Log(17)) < 0.5, $"the loss of a fresh {kind} is {loss}, not about {Math.Log(17):F2}");
         var norm = Math.Sqrt(gradient.Sum(g => (double)g * g));
         const double Distance = 0.05;
         var slope = (Moved(Distance) - Moved(-Distance)) / (2 * Distance);
-        Check(Math.Abs(slope - norm) < 0.1 * norm, $"the gradient of a network on {device} is wrong: its length is {norm}, the slope along it {slope}");
+        Check(Math.Abs(slope - norm) < 0.1 * norm, $"the gradient of a {kind} is wrong: its length is {norm}, the slope along it {slope}");
 
-        model.Precision = Precision.Bf16;
-        var (rounded, _) = Gradient();
-        Check(Math.Abs(rounded - loss) < 0.1, $"autocast on {device} is wrong: the loss of a network is {rounded} in bf16 and {loss} in fp32");
+        foreach (var precision in Enum.GetValues<Precision>())
+        {
+            if (Precisions.IsSupported(precision, config.Architecture) && (precision != Precision.Fp16 || device.type == DeviceType.CUDA))
+            {
+                model.Precision = precision;
+                var (rounded, _) = Gradient();
+                Check(Math.Abs(rounded - loss) < 0.1, $"the loss of a {kind} is {rounded} in {Precisions.NameOf(precision)} and {loss} in fp32");
+            }
+        }
+
+        using var dropping = LanguageModel.Create(config with { Dropout = 0.1 }, 1, device);
+        var dropped = dropping.AccumulateGradients(ids.AsSpan(0, 32), ids.AsSpan(1), 4, 1f / 32, 1);
+        Check(Math.Abs(dropped - loss) < 0.5, $"the loss of a {kind} is {dropped} with dropout and {loss} without");
+        if (config.Objective == Objective.Causal)
+        {
+            Generate(model, ids, kind);
+        }
 
         (float Loss, float[] Gradient) Gradient()
         {
@@ -117,6 +152,19 @@ internal static class TorchSelfTest
             model.Parameters.UploadValues();
             return sum / 32;
         }
+    }
+
+    // The logits of a generation are those of a pass over all ids.
+    private static void Generate(LanguageModel model, int[] ids, string kind)
+    {
+        using var scope = torch.NewDisposeScope();
+        var all = model.Forward(torch.tensor(ids.Take(5).Select(i => (long)i).ToArray(), [1, 5])).cpu().contiguous().data<float>().ToArray()[(4 * 17)..];
+        using var generation = model.BeginGeneration(1);
+        var last = new float[17];
+        generation.Append(ids.AsSpan(0, 4), last);
+        generation.Append(ids.AsSpan(4, 1), last);
+        var difference = all.Zip(last).Max(pair => Math.Abs(pair.First - pair.Second));
+        Check(difference < 1e-2, $"a generation with a {kind} is wrong: its logits differ by {difference} from those of a whole pass");
     }
 
     private static void Check(bool condition, FormattableString problem)

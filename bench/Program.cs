@@ -26,6 +26,8 @@ return args switch
     ["train-speed", .. var rest] => await TrainSpeedBench.RunAsync(rest),
     [TrainSpeedBench.SelfCommand, .. var rest] => TrainSpeedBench.RunSelf(rest),
     [TrainSpeedBench.LiveCommand, var precision] => TrainSpeedBench.RunLive(precision),
+    ["gpu-speed", .. var rest] => await GpuSpeedBench.RunAsync(Rounds(rest, 3)),
+    [GpuSpeedBench.SelfCommand, var setUp] => GpuSpeedBench.RunSelf(setUp),
     ["recurrent-speed", .. var rest] => await RecurrentSpeedBench.RunAsync(Rounds(rest, 3)),
     [RecurrentSpeedBench.SelfCommand, .. var rest] => RecurrentSpeedBench.RunSelf(rest),
     ["diloco", .. var rest] => await LlmPipeline.Bench.Diloco.DilocoBench.RunAsync(rest),
@@ -70,7 +72,9 @@ static int Usage()
           recurrent-speed [ROUNDS]          training an LSTM on WikiText-2 words, beside PyTorch on one core; default 3 (needs LLMPIPELINE_TEST_DATA)
           quality [--full] [--anew]         published numbers reproduced, in one table; resumable, 100 minutes (needs LLMPIPELINE_TEST_DATA, npm)
           train-speed [ROUNDS] [SET-UP]     training steps and memory beside nanoGPT's in PyTorch on one core; default 3 (needs /usr/bin/python3 with torch)
-          shakespeare-char TEXT [SEED ...]  validation loss of nanoGPT's character set-up on TEXT (Tiny Shakespeare); default 1 2 3
+          gpu-speed [ROUNDS]                training steps on a GPU beside nanoGPT's in the installed PyTorch, eager and compiled; default 3
+                                            (needs python3 with torch, Torch__LibraryPath, a build with -p:TorchBackend=none or cuda)
+          shakespeare-char TEXT [SEED ...] [--gpu]  validation loss of nanoGPT's character set-ups on TEXT (Tiny Shakespeare); default 1 2 3
         """);
     return 2;
 }

@@ -25,10 +25,16 @@ internal static class Attention
         if (group > 1 && shape[2] == 1 && pass.Dropout is null)
         {
             // The G queries of a group look at the same keys, as G positions would: nothing has to be copied.
-            return F.scaled_dot_product_attention(q_BHTD.reshape(shape[0], kvHeads, group, shape[3]), k_BKSD, v_BKSD).view(shape);
+            return F.scaled_dot_product_attention(q_BHTD.reshape(shape[0], kvHeads, group, shape[3]), k_BKSD, v_BKSD).reshape(shape);
         }
 
         var (k_BHSD, v_BHSD) = group == 1 ? (k_BKSD, v_BKSD) : (k_BKSD.repeat_interleave(group, 1), v_BKSD.repeat_interleave(group, 1));
+        if (pass.Dropout?.ForFusedKernels is { } probability)
+        {
+            var isCausal = objective == Objective.Causal;
+            return F.scaled_dot_product_attention(q_BHTD, k_BHSD, v_BHSD, isCausal ? null : pass.Padding_B11T, probability, isCausal);
+        }
+
         return pass.Dropout is not null ? WithDropout(q_BHTD, k_BHSD, v_BHSD, objective, pass)
             : pass.Padding_B11T is not null ? F.scaled_dot_product_attention(q_BHTD, k_BHSD, v_BHSD, pass.Padding_B11T)
             : pass.Start == 0 ? F.scaled_dot_product_attention(q_BHTD, k_BHSD, v_BHSD, is_casual: objective == Objective.Causal)

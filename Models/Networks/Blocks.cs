@@ -63,13 +63,33 @@ internal sealed record Norm(Tensor Weight, Tensor? Bias, double Epsilon)
     public Tensor Forward(Tensor x_NC) => F.layer_norm(x_NC, _shape, Weight, Bias!, Epsilon);
 }
 
-/// <summary>Dropout of one micro-batch, with a generator of its own.</summary>
-internal sealed class Dropout(double probability, ulong seed, Device device) : IDisposable
+/// <summary>
+/// Dropout of one micro-batch: on the CPU with a generator of its own, on CUDA, where TorchSharp makes none, with the one that the
+/// device's kernels share, begun anew.
+/// </summary>
+internal sealed class Dropout : IDisposable
 {
-    private readonly Generator _generator = new(seed, device);
+    private readonly Generator? _generator;
+    private readonly double _probability;
+
+    public Dropout(double probability, ulong seed, Device device)
+    {
+        _probability = probability;
+        if (device.type == DeviceType.CPU)
+        {
+            _generator = new Generator(seed, device);
+        }
+        else
+        {
+            cuda.manual_seed((long)seed);
+        }
+    }
+
+    /// <summary>The probability for the fused kernels to draw with; null where they draw from a generator that others use.</summary>
+    public double? ForFusedKernels => _generator is null ? _probability : null;
 
     /// <summary>Zeroes each element with the probability and scales the others up, so that the mean stays.</summary>
-    public Tensor Apply(Tensor x) => Apply(x, probability);
+    public Tensor Apply(Tensor x) => Apply(x, _probability);
 
     /// <summary>The same with another probability, and for sequences that lie time first, (T * B, C), with the same channels at all time steps of a sequence.</summary>
     /// <param name="x">Any shape; two dimensions for sequences.</param>
@@ -82,6 +102,11 @@ internal sealed class Dropout(double probability, ulong seed, Device device) : I
             return x;
         }
 
+        if (_generator is null && batch is null)
+        {
+            return F.dropout(x, share);
+        }
+
         var keep = 1 - share;
         var shape = x.shape;
         using var scale = (1 / keep).ToScalar();
@@ -89,5 +114,5 @@ internal sealed class Dropout(double probability, ulong seed, Device device) : I
         return batch is null ? x * mask : (x.view(-1, batch.Value, shape[1]) * mask).view(shape);
     }
 
-    public void Dispose() => _generator.Dispose();
+    public void Dispose() => _generator?.Dispose();
 }

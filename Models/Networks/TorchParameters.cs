@@ -102,6 +102,10 @@ internal sealed class TorchParameters : FlatParameters, IDisposable
     /// <summary>The tensor of a name, or null when the network has none (a bias of a network without biases).</summary>
     public torch.Tensor? Find(string name) => _tensors.GetValueOrDefault(name);
 
+    public override torch.Tensor DeviceValues => _values;
+
+    public override torch.Tensor DeviceGradients => _gradients;
+
     public override void ZeroGradients()
     {
         Gradients.Clear();
@@ -128,13 +132,30 @@ internal sealed class TorchParameters : FlatParameters, IDisposable
         }
     }
 
-    /// <summary>The same without waiting: the next number that is read from the device waits for it.</summary>
-    public void BeginDownload()
+    public override void BeginDownload()
     {
         if (_mirrored)
         {
             using var noGrad = torch.no_grad();
             _hostGradients.copy_(_gradients, true);
+        }
+    }
+
+    public override void UploadGradients()
+    {
+        if (_mirrored)
+        {
+            using var noGrad = torch.no_grad();
+            _gradients.copy_(_hostGradients);
+        }
+    }
+
+    public override void DownloadValues()
+    {
+        if (_mirrored)
+        {
+            using var noGrad = torch.no_grad();
+            _hostValues.copy_(_values);
         }
     }
 

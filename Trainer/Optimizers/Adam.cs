@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
+using static TorchSharp.torch;
 
 namespace LlmPipeline.Trainer.Optimizers;
 
@@ -37,6 +38,15 @@ internal sealed class Adam : Optimizer
         },
         terms,
         buffers);
+
+    /// <inheritdoc/>
+    protected override void Update(long step, double learningRate, Tensor parameters, Tensor gradients, IReadOnlyList<Tensor> state)
+    {
+        state[0].Scale(Beta1).AddScaled(gradients, 1 - Beta1);
+        state[1].Scale(Beta2).AddProduct(gradients, gradients, 1 - Beta2);
+        var root = state[1].sqrt().Scale(1 / Math.Sqrt(1 - Math.Pow(Beta2, step))).AddNumber(Epsilon);
+        parameters.AddQuotient(state[0], root, -learningRate / (1 - Math.Pow(Beta1, step)));
+    }
 
     private readonly struct Rule : IUpdateRule
     {

@@ -1,4 +1,5 @@
 using LlmPipeline.Runs.V1;
+using static TorchSharp.torch;
 
 namespace LlmPipeline.Trainer.Optimizers;
 
@@ -36,6 +37,10 @@ internal sealed class LocalOptimizer(Optimizer inner, double outerMomentum, bool
         long step, double learningRate, float gradientFactor, int decayedLength,
         Span<float> parameters, ReadOnlySpan<float> gradients, IReadOnlyList<float[]> state) =>
         _outer.Update(step, learningRate, gradientFactor, 0, parameters, gradients, [.. state.Skip(KeptInnerBuffers)]);
+
+    /// <inheritdoc/>
+    protected override void Update(long step, double learningRate, Tensor parameters, Tensor gradients, IReadOnlyList<Tensor> state) =>
+        throw new InvalidOperationException("Low-communication training updates on the host.");
 
     /// <inheritdoc/>
     protected override void Update(long step, double learningRate, in GradientTerms terms, UpdateBuffers buffers) =>

@@ -1,5 +1,7 @@
 using LlmPipeline.Runs.V1;
 using LlmPipeline.Trainer.Worker;
+using TorchSharp;
+using static TorchSharp.torch;
 
 namespace LlmPipeline.Trainer.Optimizers;
 
@@ -90,6 +92,50 @@ internal abstract class Optimizer
         Update(step, learningRate, decayed, buffers[..decayedLength]);
         Update(step, learningRate, terms, buffers[decayedLength..]);
     }
+
+    /// <summary>
+    /// Does one step where the buffers lie, with torch's operations: the same numbers to rounding, and the host waits for nothing.
+    /// </summary>
+    /// <param name="step">The step, from 1.</param>
+    /// <param name="learningRate">Learning rate of the step.</param>
+    /// <param name="gradientFactor">Multiplies the gradient.</param>
+    /// <param name="decayedLength">Elements of the leading range that <see cref="WeightDecay"/> and <see cref="L2"/> apply to.</param>
+    /// <param name="parameters">(length), updated.</param>
+    /// <param name="gradients">(length), finite; lost.</param>
+    /// <param name="state">The buffers of <see cref="StateNames"/>, (length) each; updated.</param>
+    public void Update(
+        long step, double learningRate, float gradientFactor, int decayedLength, Tensor parameters, Tensor gradients, IReadOnlyList<Tensor> state)
+    {
+        using var scope = NewDisposeScope();
+        using var noGrad = no_grad();
+        if (gradientFactor != 1)
+        {
+            gradients.Scale(gradientFactor);
+        }
+
+        if (ClipValue > 0)
+        {
+            using var least = (-(float)ClipValue).ToScalar();
+            using var most = ((float)ClipValue).ToScalar();
+            gradients.clamp_(least, most);
+        }
+
+        var p = parameters.narrow(0, 0, decayedLength);
+        if (L2 > 0)
+        {
+            gradients.narrow(0, 0, decayedLength).AddScaled(p, L2);
+        }
+
+        if (WeightDecay > 0)
+        {
+            p.Scale(1 - (learningRate * WeightDecay));
+        }
+
+        Update(step, learningRate, parameters, gradients, state);
+    }
+
+    /// <summary>The rule by torch's operations, in place.</summary>
+    protected abstract void Update(long step, double learningRate, Tensor parameters, Tensor gradients, IReadOnlyList<Tensor> state);
 
     /// <summary>Runs <see cref="UpdatePass"/> with the rule's constants of this step.</summary>
     protected abstract void Update(long step, double learningRate, in GradientTerms terms, UpdateBuffers buffers);

@@ -1,5 +1,7 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
+using TorchSharp;
+using static TorchSharp.torch;
 
 namespace LlmPipeline.Trainer.Optimizers;
 
@@ -9,6 +11,8 @@ namespace LlmPipeline.Trainer.Optimizers;
 /// </summary>
 internal sealed class RmsProp : Optimizer
 {
+    private static readonly Scalar MinusOne = (-1f).ToScalar();
+
     /// <summary>Decay of the mean of squares.</summary>
     public required double Alpha { get; init; }
 
@@ -42,6 +46,29 @@ internal sealed class RmsProp : Optimizer
         },
         terms,
         buffers);
+
+    /// <inheritdoc/>
+    protected override void Update(long step, double learningRate, Tensor parameters, Tensor gradients, IReadOnlyList<Tensor> state)
+    {
+        state[0].Scale(Alpha).AddProduct(gradients, gradients, 1 - Alpha);
+        var square = state[0];
+        if (Centered)
+        {
+            // Rounding can leave less than 0 of a variance that is next to nothing.
+            var mean = state[^1].Scale(Alpha).AddScaled(gradients, 1 - Alpha);
+            square = square.addcmul(mean, mean, MinusOne).relu_();
+        }
+
+        var root = square.sqrt().AddNumber(Epsilon);
+        if (Momentum > 0)
+        {
+            parameters.AddScaled(state[1].Scale(Momentum).AddQuotient(gradients, root, 1), -learningRate);
+        }
+        else
+        {
+            parameters.AddQuotient(gradients, root, -learningRate);
+        }
+    }
 
     private readonly struct Rule : IUpdateRule
     {

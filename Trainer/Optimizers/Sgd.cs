@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
+using static TorchSharp.torch;
 
 namespace LlmPipeline.Trainer.Optimizers;
 
@@ -41,6 +42,19 @@ internal sealed class Sgd : Optimizer
         {
             UpdatePass.Run(new PlainRule { LearningRate = (float)learningRate }, terms, buffers);
         }
+    }
+
+    /// <inheritdoc/>
+    protected override void Update(long step, double learningRate, Tensor parameters, Tensor gradients, IReadOnlyList<Tensor> state)
+    {
+        if (Momentum == 0)
+        {
+            parameters.AddScaled(gradients, -learningRate);
+            return;
+        }
+
+        state[0].Scale(Momentum).AddScaled(gradients, step == 1 ? 1 : 1 - Dampening);
+        parameters.AddScaled(Nesterov ? gradients.AddScaled(state[0], Momentum) : state[0], -learningRate);
     }
 
     private readonly struct PlainRule : IUpdateRule

@@ -36,7 +36,6 @@ internal sealed class CheckpointStore(IBlobStore store, string tokenizerJson) : 
         var folder = await store.GetVerifiedLocalDirectoryAsync(name, anew: true, cancellationToken);
         var parameters = replica.Model.Parameters;
         ModelDirectory.LoadWeights(folder, replica.Model);
-        parameters.UploadValues();
         using var optimizer = SafetensorsFile.Open(Path.Combine(folder, OptimizerFile));
         foreach (var (bufferName, buffer) in replica.Optimizer.StateNames.Zip(replica.OptimizerState))
         {
@@ -46,6 +45,7 @@ internal sealed class CheckpointStore(IBlobStore store, string tokenizerJson) : 
             }
         }
 
+        replica.HostChanged();
         var state = TrainerState.Parse(await File.ReadAllTextAsync(Path.Combine(folder, StateFile), cancellationToken), $"{name}/{StateFile}");
         return state.Step == ResourceName.ParseCheckpoint(name).Step
             ? state

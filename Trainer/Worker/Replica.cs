@@ -19,6 +19,7 @@ internal sealed class Replica(int attempt, LanguageModel model, Optimizer optimi
     private float[][]? _snapshot;
     private List<DeferredUpdate>? _deferred;
     private ServedState? _served;
+    private DeviceState? _device;
     private bool _disposed;
 
     /// <summary>Format: <c>runs/{r}</c>.</summary>
@@ -42,9 +43,41 @@ internal sealed class Replica(int attempt, LanguageModel model, Optimizer optimi
     /// <summary>The step's exchange buffer, made once. Its results lie where the model's gradients do, so these have to be set to 0 before a step.</summary>
     /// <param name="slots">Number of slots.</param>
     /// <param name="format">How gradients are summed and sent.</param>
-    public ExchangeBuffer GradientBuffer(int slots, ExchangeFormat format) =>
-        _gradients?.Length == model.Parameters.Length + slots && _gradients.Format == format ? _gradients
-        : _gradients = new ExchangeBuffer(model.Parameters.Length, slots, () => model.Parameters.Gradients, format);
+    /// <param name="keepsGradients">They stay on the device: there are slots alone.</param>
+    public ExchangeBuffer GradientBuffer(int slots, ExchangeFormat format, bool keepsGradients = false)
+    {
+        var length = keepsGradients ? 0 : model.Parameters.Length;
+        return _gradients?.Length == length + slots && _gradients.Format == format ? _gradients
+            : _gradients = new ExchangeBuffer(length, slots, keepsGradients ? null : () => model.Parameters.Gradients, format);
+    }
+
+    /// <summary>Where updates are done from now on: where the network computes, or on the host.</summary>
+    public void UseDevice(bool isUsed)
+    {
+        lock (_lock)
+        {
+            if (!isUsed && _deferred is null)
+            {
+                _device?.ToHost();
+            }
+
+            if (isUsed != _device is not null)
+            {
+                _device?.Dispose();
+                _device = isUsed ? new DeviceState(model, optimizer, OptimizerState) : null;
+            }
+        }
+    }
+
+    /// <summary>Parameters and optimizer state have been written on the host.</summary>
+    public void HostChanged()
+    {
+        lock (_lock)
+        {
+            _device?.HostChanged();
+            model.Parameters.UploadValues();
+        }
+    }
 
     /// <summary>
     /// Computes a micro-batch and an update that count for nothing: what runs for the first time is compiled, and memory is touched.
@@ -198,6 +231,10 @@ internal sealed class Replica(int attempt, LanguageModel model, Optimizer optimi
     }
 
     /// <summary>Does one optimizer step: parameters, optimizer state and position change together.</summary>
+    /// <param name="learningRate">Learning rate of the step.</param>
+    /// <param name="gradientFactor">Multiplies the gradient.</param>
+    /// <param name="gradients">The model's gradients on the host; empty for those on the device.</param>
+    /// <param name="next">The position.</param>
     public void Update(double learningRate, float gradientFactor, ReadOnlySpan<float> gradients, TrainerState next)
     {
         lock (_lock)
@@ -208,8 +245,8 @@ internal sealed class Replica(int attempt, LanguageModel model, Optimizer optimi
             }
             else
             {
-                optimizer.Update(next.UpdateCount, learningRate, gradientFactor, model.Parameters.DecayedLength, model.Parameters.Values, gradients, OptimizerState);
-                model.Parameters.UploadValues();
+                Update(next.UpdateCount, learningRate, gradientFactor, gradients);
+                UploadValues();
             }
 
             State = next;
@@ -221,6 +258,7 @@ internal sealed class Replica(int attempt, LanguageModel model, Optimizer optimi
     {
         lock (_lock)
         {
+            _device?.HostChanged();
             _deferred = [];
             State = state;
         }
@@ -231,12 +269,49 @@ internal sealed class Replica(int attempt, LanguageModel model, Optimizer optimi
     {
         lock (_lock)
         {
-            foreach (var update in _deferred ?? [])
+            var deferred = _deferred ?? [];
+            _deferred = null;
+            _device?.HostChanged();
+            if (_device is not null)
             {
-                optimizer.Update(update.Count, update.LearningRate, update.Factor, model.Parameters.DecayedLength, model.Parameters.Values, update.Gradients, OptimizerState);
+                model.Parameters.UploadValues();
             }
 
-            _deferred = null;
+            foreach (var update in deferred)
+            {
+                Update(update.Count, update.LearningRate, update.Factor, update.Gradients);
+            }
+
+            UploadValues();
+        }
+    }
+
+    private void Update(long count, double learningRate, float gradientFactor, ReadOnlySpan<float> gradients)
+    {
+        if (_device is null)
+        {
+            optimizer.Update(count, learningRate, gradientFactor, model.Parameters.DecayedLength, model.Parameters.Values, gradients, OptimizerState);
+            return;
+        }
+
+        if (gradients.Length > 0)
+        {
+            if (gradients != model.Parameters.Gradients)
+            {
+                gradients.CopyTo(model.Parameters.Gradients);
+            }
+
+            model.Parameters.UploadGradients();
+        }
+
+        _device.Update(count, learningRate, gradientFactor);
+    }
+
+    // Of updates on the host.
+    private void UploadValues()
+    {
+        if (_device is null)
+        {
             model.Parameters.UploadValues();
         }
     }
@@ -260,6 +335,7 @@ internal sealed class Replica(int attempt, LanguageModel model, Optimizer optimi
         lock (_lock)
         {
             StopServing();
+            _device?.ToHost();
             _served = new ServedState(State.Step, model.Parameters.Values, OptimizerState);
         }
     }
@@ -268,7 +344,14 @@ internal sealed class Replica(int attempt, LanguageModel model, Optimizer optimi
     public void StopServing() => Interlocked.Exchange(ref _served, null)?.Dispose();
 
     /// <summary>A hash of parameters and optimizer state: other bits give another one.</summary>
-    public ulong Hash() => OptimizerState.Aggregate(StateHash.Add(0, model.Parameters.Values), (hash, buffer) => StateHash.Add(hash, buffer));
+    public ulong Hash()
+    {
+        lock (_lock)
+        {
+            _device?.ToHost();
+            return OptimizerState.Aggregate(StateHash.Add(0, model.Parameters.Values), (hash, buffer) => StateHash.Add(hash, buffer));
+        }
+    }
 
     /// <summary>Ends a round of low-communication training: parameters, optimizer state and position change together.</summary>
     /// <param name="learningRate">The outer one.</param>
@@ -299,11 +382,12 @@ internal sealed class Replica(int attempt, LanguageModel model, Optimizer optimi
         lock (_lock)
         {
             values.CopyTo(model.Parameters.Values);
-            model.Parameters.UploadValues();
             foreach (var buffer in OptimizerState)
             {
                 Array.Clear(buffer);
             }
+
+            HostChanged();
         }
     }
 
@@ -318,12 +402,24 @@ internal sealed class Replica(int attempt, LanguageModel model, Optimizer optimi
 
     /// <summary>Everything that a checkpoint holds, where it is; good until the next step.</summary>
     /// <param name="state">The position that goes with it.</param>
-    public ReplicaSnapshot Present(TrainerState state) => new(model, state, null, [.. optimizer.StateNames.Zip(OptimizerState)]);
+    public ReplicaSnapshot Present(TrainerState state)
+    {
+        lock (_lock)
+        {
+            _device?.ToHost();
+            return new(model, state, null, [.. optimizer.StateNames.Zip(OptimizerState)]);
+        }
+    }
 
     /// <summary>Copies everything that a checkpoint holds, into memory that the next snapshot uses again.</summary>
     /// <param name="state">The position that goes with it.</param>
     public ReplicaSnapshot TakeSnapshot(TrainerState state)
     {
+        lock (_lock)
+        {
+            _device?.ToHost();
+        }
+
         _snapshot ??= [.. Enumerable.Range(0, 1 + OptimizerState.Count).Select(_ => new float[model.Parameters.Length])];
         model.Parameters.Values.CopyTo(_snapshot[0]);
         for (var i = 0; i < OptimizerState.Count; i++)
@@ -368,6 +464,7 @@ internal sealed class Replica(int attempt, LanguageModel model, Optimizer optimi
             {
                 _disposed = true;
                 StopServing();
+                _device?.Dispose();
                 model.Dispose();
             }
         }

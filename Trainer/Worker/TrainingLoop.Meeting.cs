@@ -34,6 +34,9 @@ internal sealed partial class TrainingLoop
         var onDevices = Enumerable.Range(0, _place.Size).All(rank => _entry.Count(SlotOf(rank) + 5) > 0);
         _format = _settings.Local is not null ? ExchangeFormat.Exact : new ExchangeFormat(_settings.SumMode ?? (onDevices && _settings.Local is null ? SumMode.Plain : SumMode.Exact), _settings.Wire);
 
+        _updatesOnDevice = onDevices && _format.Mode == SumMode.Plain;
+        _replica.UseDevice(_updatesOnDevice);
+
         // Some may have learnt that a micro-batch or a loss scale was too large, when the others had not yet.
         UseMicroBatch(Enumerable.Range(0, _place.Size).Min(rank => (int)_entry.Single(SlotOf(rank) + 3)));
         var scale = Enumerable.Range(0, _place.Size).Where(rank => !behind[rank]).Min(rank => _entry.Single(SlotOf(rank) + 4));

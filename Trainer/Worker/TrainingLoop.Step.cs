@@ -35,10 +35,17 @@ internal sealed partial class TrainingLoop
         var bytesBefore = _allReduce?.TransferredBytes ?? 0;
         _deal = [.. Enumerable.Range(0, _place.Size).Select(rank => _shares.Of(rank))];
         _gradients.Clear();
-        _replica.Model.Parameters.ZeroGradients();
+        ZeroGradients(hasShare: KeepsGradients || end > begin);
         try
         {
-            ComputeGradients(step, begin, end);
+            if (_updatesOnDevice)
+            {
+                ComputeGradientsOnDevice(step, begin, end);
+            }
+            else
+            {
+                ComputeGradients(step, begin, end);
+            }
         }
         catch (Exception exception) when (OutOfMemory.Is(exception) && _settings.MicroBatchSize > 1)
         {
@@ -89,7 +96,7 @@ internal sealed partial class TrainingLoop
         }
 
         var loss = lossSum / _settings.MicroBatches;
-        var norm = isFinite ? _gradients.Norm() : double.NaN;
+        var norm = !isFinite ? double.NaN : KeepsGradients ? _deviceNorm : _gradients.Norm();
         var rate = _settings.Schedule.At(step, seconds);
         _stepTokens = _data.TokensOfStep(step + State.Guard.DataOffset);
         var next = State with { Step = step, TokenCount = State.TokenCount + _stepTokens, TrainSeconds = seconds, LossScaler = State.LossScaler?.After(overflow: false) };
@@ -144,16 +151,7 @@ internal sealed partial class TrainingLoop
         var isPlain = _format.Mode == SumMode.Plain;
         for (var microBatch = begin; microBatch < end; microBatch++)
         {
-            if (_place.Ring is GrpcRingTransport { IsBroken: true } broken)
-            {
-                throw broken.Broken();
-            }
-
-            if (_control.ExitingNow)
-            {
-                throw new StepAbandonedException();
-            }
-
+            ThrowIfOver();
             _data.ReadMicroBatch(step + State.Guard.DataOffset, microBatch);
             _time.Lap(StepPhase.Data);
             var isLast = microBatch == end - 1;
@@ -198,7 +196,7 @@ internal sealed partial class TrainingLoop
     }
 
     private ExchangeBuffer GradientBuffer() =>
-        _replica.GradientBuffer(FirstLoss + _settings.MicroBatches + (ReportSlots * _place.Size), _format);
+        _replica.GradientBuffer(FirstLoss + _settings.MicroBatches + (ReportSlots * _place.Size), _format, KeepsGradients);
 
     private long MemoryBytes()
     {

@@ -23,9 +23,10 @@ internal static class LoneTraining
     /// <param name="checkpoints">Where checkpoints go, at the spec's interval; null writes none.</param>
     /// <param name="place">This process among the members of a ring; null: it is alone.</param>
     /// <param name="validation">The text to validate on, at the end; null: none.</param>
+    /// <param name="device">What to compute on; null: the CPU.</param>
     /// <returns>The numbers of the steps, on rank 0.</returns>
     public static IReadOnlyList<StepMetrics> Run(RunSpec spec, int vocabulary, Action<Replica> stepDone, int[]? ids = null, ICheckpointStore? checkpoints = null,
-        RingPlace? place = null, int[]? validation = null)
+        RingPlace? place = null, int[]? validation = null, torch.Device? device = null)
     {
         spec.DatasetName = "datasets/random";
         spec.Training.ValidationInterval = spec.Training.Steps + 1;
@@ -36,13 +37,13 @@ internal static class LoneTraining
 
         spec = RunSpecResolver.Resolve(spec, "train-speed");
         var settings = TrainingSettings.From(spec);
-        var model = LanguageModel.Create(TrainingSettings.ModelOf(spec, vocabulary, 0), spec.Seed, torch.CPU);
+        var model = LanguageModel.Create(TrainingSettings.ModelOf(spec, vocabulary, 0), spec.Seed, device ?? torch.CPU);
         using var replica = new Replica(1, model, Optimizer.Create(spec), new TrainerState { Run = "runs/train-speed", SpecHash = "" });
         using var services = new ServiceCollection().AddMetrics().BuildServiceProvider();
         using var trace = new TrainingTrace(replica.Run);
         var outside = new Outside();
         var loop = new TrainingLoop(
-            replica, settings, new TrainingData(new Ids(ids ?? RandomIds(1_000_000, vocabulary)), validation is null ? null : new Ids(validation), settings), place ?? new RingPlace(null, 0, 1), true,
+            replica, settings, new TrainingData(new Ids(ids ?? RandomIds(1_000_000, vocabulary)), validation is null ? null : new Ids(validation), settings), place ?? new RingPlace(null, 0, 1), device is null || device.type == DeviceType.CPU,
             (_, _, _) => throw new InvalidOperationException("There is no other worker."), outside, outside, checkpoints ?? outside,
             new TrainerMetrics(services.GetRequiredService<IMeterFactory>()), trace, NullLogger.Instance)
         {

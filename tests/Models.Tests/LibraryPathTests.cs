@@ -74,6 +74,8 @@ public sealed class LibraryPathTests
     [Theory]
     [InlineData("cpu", "libtorch-cpu-linux-x64", "TorchSharp-cuda-linux")]
     [InlineData("cuda", "TorchSharp-cuda-linux", "libtorch-cpu-linux-x64")]
+    [InlineData("none", "Grpc.AspNetCore", "libtorch-cpu-linux-x64")]
+    [InlineData("none", "Grpc.AspNetCore", "TorchSharp-cuda-linux")]
     public async Task EachTorchBackendTakesItsPackages(string backend, string expected, string other)
     {
         Assert.SkipUnless(OperatingSystem.IsLinux() && System.Runtime.InteropServices.RuntimeInformation.OSArchitecture == System.Runtime.InteropServices.Architecture.X64, "The packages named are those of Linux x64.");

@@ -37,6 +37,9 @@ internal sealed class LoopHarness : IDisposable
 
     public RecordingSink Sink { get; } = new();
 
+    /// <summary>The networks compute on the host's buffers.</summary>
+    public bool OnHost { get; init; } = true;
+
     public ICheckpointStore Checkpoints { get; set; } = new CountingStore();
 
     /// <summary>Changes what a rank trains on.</summary>
@@ -84,7 +87,7 @@ internal sealed class LoopHarness : IDisposable
             var dataset = TinyRun.Dataset();
             using var trace = new TrainingTrace("runs/tiny");
             var loop = new TrainingLoop(
-                Replicas[rank], settings, Wrap(rank, Data(dataset, settings)), new RingPlace(ring, rank, size), true,
+                Replicas[rank], settings, Wrap(rank, Data(dataset, settings)), new RingPlace(ring, rank, size), OnHost,
                 (source, step, stop) => CopyAsync(Replicas[source], rank, step, stop),
                 Controls[rank], Sink, Checkpoints, new TrainerMetrics(_services.GetRequiredService<IMeterFactory>()), trace, NullLogger.Instance)
             {

@@ -2,6 +2,7 @@ using System.Text.Json.Nodes;
 using LlmPipeline.Runs.V1;
 using LlmPipeline.Trainer.Optimizers;
 using LlmPipeline.Trainer.Tests.Coordinator;
+using TorchSharp;
 
 namespace LlmPipeline.Trainer.Tests;
 
@@ -14,6 +15,33 @@ public sealed class OptimizerRecordTests
     public static TheoryData<string> OptimizerNames => [.. Optimizers.Skip(1).Select(c => (string)c!["name"]!)];
 
     public static TheoryData<string> ScheduleNames => [.. Schedules.Select(c => (string)c!["name"]!)];
+
+    [Theory]
+    [MemberData(nameof(OptimizerNames))]
+    public void EveryStepOnADeviceIsPyTorchs(string name)
+    {
+        Models.TorchRuntime.Initialize();
+        using var scope = torch.NewDisposeScope();
+        var common = Optimizers[0]!;
+        var recorded = Optimizers.Skip(1).Single(c => (string)c!["name"]! == name)!;
+        var spec = OptimizerSpec.Parser.ParseJson(recorded["spec"]!.ToJsonString());
+        var optimizer = Optimizer.Create(spec);
+        var parameters = torch.tensor(Numbers(common["start"]!));
+        var state = optimizer.StateNames.ToDictionary(n => n, _ => torch.zeros_like(parameters));
+        for (var i = 0; i < recorded["parameters"]!.AsArray().Count; i++)
+        {
+            var gradient = Numbers(common["gradients"]![i]!);
+            var factor = GradientNorm.ClipFactor(GradientNorm.Compute(gradient), spec.ClipNorm);
+            optimizer.Update(
+                i + 1, (double)common["rates"]![i]!, factor, (int)common["decayed"]!, parameters, torch.tensor(gradient), [.. optimizer.StateNames.Select(n => state[n])]);
+            AssertClose(Numbers(recorded["parameters"]![i]!), parameters.data<float>().ToArray());
+        }
+
+        foreach (var (buffer, values) in recorded["state"]!.AsObject())
+        {
+            AssertClose(Numbers(values!), state[buffer].data<float>().ToArray());
+        }
+    }
 
     [Theory]
     [MemberData(nameof(OptimizerNames))]

@@ -79,11 +79,11 @@ internal static class TinyRun
 
     public static TrainingDataset Dataset() => new("datasets/tiny", new Ids(4000, 1), new Ids(500, 2), Vocabulary, 0, "{}", null);
 
-    public static Replica NewReplica(RunSpec spec, int attempt = 1, bool labelled = false)
+    public static Replica NewReplica(RunSpec spec, int attempt = 1, bool labelled = false, torch.Device? device = null)
     {
         TorchRuntime.Initialize();
         var config = TrainingSettings.ModelOf(spec, Vocabulary, 0, maskTokenId: Vocabulary - 1) with { Labels = labelled ? Labels : null };
-        return new Replica(attempt, LanguageModel.Create(config, spec.Seed, torch.CPU), Optimizer.Create(spec), new TrainerState { Run = "runs/tiny", SpecHash = "" });
+        return new Replica(attempt, LanguageModel.Create(config, spec.Seed, device ?? torch.CPU), Optimizer.Create(spec), new TrainerState { Run = "runs/tiny", SpecHash = "" });
     }
 
     public static readonly string[] Labels = ["few", "many"];
