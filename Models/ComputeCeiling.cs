@@ -51,8 +51,8 @@ public static class ComputeCeiling
         var type = precision switch { Precision.Bf16 => bfloat16, Precision.Fp16 => float16, _ => float32 };
 
         // Not one number throughout: a GPU is faster with those.
-        var a = rand([side, side], float32, device).to(type);
-        var b = rand([side, side], float32, device).to(type);
+        var a = rand([side, side], type, device);
+        var b = rand([side, side], type, device);
         var result = empty([side, side], type, device);
         Wait(result);
         var best = TimeSpan.MaxValue;

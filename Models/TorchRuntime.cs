@@ -93,6 +93,23 @@ public static class TorchRuntime
         }
     }
 
+    /// <summary>
+    /// What rounds on devices other than the CPU: libtorch build and GPUs. Workers with equal ones get equal bits of elementwise
+    /// operations on them.
+    /// </summary>
+    public static string DeviceFingerprint
+    {
+        get
+        {
+            Initialize();
+            const string Gpus = "/proc/driver/nvidia/gpus";
+            var models = Directory.Exists(Gpus)
+                ? Directory.EnumerateFiles(Gpus, "information", SearchOption.AllDirectories).SelectMany(File.ReadLines).Where(line => line.StartsWith("Model:", StringComparison.Ordinal))
+                : [];
+            return $"libtorch={torch.__version__} bytes={(OperatingSystem.IsLinux() ? LinuxTorch.LibTorchLength : 0)} {string.Join(' ', models.Select(m => m[6..].Trim()).Distinct().Order())}";
+        }
+    }
+
     // torch.cuda.is_available() of a CPU build looks for CUDA natives in the package cache and may copy them, so ask for the file first.
     private static int CudaDeviceCount()
     {

@@ -29,15 +29,16 @@ internal static class GpuSpeedBench
     public static async Task<int> RunAsync(int rounds)
     {
         var gpu = (await Machine.OutputOfAsync("nvidia-smi", ["--query-gpu=name,driver_version", "--format=csv,noheader"])).Trim();
-        var version = (await Machine.OutputOfAsync(Python, ["-c", "import torch; print(torch.__version__)"])).Trim();
-        var text = new StringBuilder($"# gpu-speed: steps on a GPU beside nanoGPT in PyTorch\n\n{await Machine.DescribeAsync("Torch__LibraryPath=.../torch/lib dotnet run -c Release --project bench -p:TorchBackend=none -- gpu-speed")}\n");
+        var (version, library) = (await Machine.OutputOfAsync(Python, ["-c", "import os, torch; print(torch.__version__, os.path.join(os.path.dirname(torch.__file__), 'lib'))"])).Trim().Split(' ') is [var v, var l]
+            ? (v, l) : throw new InvalidOperationException($"{Python} does not say where its torch is.");
+        var text = new StringBuilder($"# gpu-speed: steps on a GPU beside nanoGPT in PyTorch\n\n{await Machine.DescribeAsync("dotnet run -c Release --project bench -p:TorchBackend=none -- gpu-speed")}\n");
         text.AppendLine(CultureInfo.InvariantCulture, $"- GPU: {gpu}; PyTorch {version}, whose libtorch both sides compute with");
         text.AppendLine(CultureInfo.InvariantCulture, $"- {rounds} processes a side, in turn; medians, range in brackets. Ours is the trainer's own loop, which waits for the loss and the norm of each step; PyTorch's waits for nothing until the end, and a step is the mean");
         text.AppendLine("- MFU: of the fastest matrix product here, in the same precision. Memory: what the driver says is in use on the GPU at the end, libraries included");
         var slowest = double.MaxValue;
         foreach (var setUp in SetUps)
         {
-            slowest = Math.Min(slowest, await MeasureAsync(setUp, rounds, text));
+            slowest = Math.Min(slowest, await MeasureAsync(setUp, rounds, library, text));
         }
 
         text.AppendLine().Append(CultureInfo.InvariantCulture, $"gpu-speed: {slowest:F2} times as fast as eager PyTorch in the slowest case (goal {Goal:F0})");
@@ -76,13 +77,15 @@ internal static class GpuSpeedBench
         return 0;
     }
 
-    private static async Task<double> MeasureAsync(SetUp setUp, int rounds, StringBuilder text)
+    private static async Task<double> MeasureAsync(SetUp setUp, int rounds, string library, StringBuilder text)
     {
+        var self = MeasuredProcess.SelfCommand(SelfCommand, setUp.Name);
+        var environment = new Dictionary<string, string> { [$"{TorchRuntimeOptions.Section}__{nameof(TorchRuntimeOptions.LibraryPath)}"] = library };
         Side PyTorch(string mode) => new($"PyTorch, {mode}", () => MeasuredProcess.RunAsync(Python, [Path.Combine(Machine.RepositoryRoot, "bench", "peers", "nanogpt_train.py"),
             $"{setUp.Layers}", $"{setUp.Heads}", $"{setUp.Width}", $"{setUp.Context}", $"{setUp.Batch}", $"{setUp.Vocabulary}", setUp.Precision, $"{setUp.Steps}", $"{setUp.Warmup}",
             "cuda", mode, setUp.Dropout.ToString(CultureInfo.InvariantCulture)]));
         Console.WriteLine($"== {setUp.Name}");
-        var results = await SideBySide.RunAsync(rounds, PyTorch("eager"), PyTorch("compiled"), new Side("ours", () => MeasuredProcess.RunSelfAsync(SelfCommand, setUp.Name)));
+        var results = await SideBySide.RunAsync(rounds, PyTorch("eager"), PyTorch("compiled"), new Side("ours", () => MeasuredProcess.RunAsync(self[0], self[1..], environment: environment)));
         Spread SpreadOf(Measured side, string name) => Spread.Of(side.Runs.Select(r => MeasuredProcess.Said(r.Output, name) ?? double.NaN));
         var (flops, ceiling) = (SpreadOf(results[2], "flops_per_token").Median, SpreadOf(results[2], "ceiling").Max);
         var tokens = (double)setUp.Batch * setUp.Context;

@@ -73,7 +73,7 @@ static int Usage()
           quality [--full] [--anew]         published numbers reproduced, in one table; resumable, 100 minutes (needs LLMPIPELINE_TEST_DATA, npm)
           train-speed [ROUNDS] [SET-UP]     training steps and memory beside nanoGPT's in PyTorch on one core; default 3 (needs /usr/bin/python3 with torch)
           gpu-speed [ROUNDS]                training steps on a GPU beside nanoGPT's in the installed PyTorch, eager and compiled; default 3
-                                            (needs python3 with torch, Torch__LibraryPath, a build with -p:TorchBackend=none or cuda)
+                                            (needs python3 with torch, and a build with -p:TorchBackend=none)
           shakespeare-char TEXT [SEED ...] [--gpu]  validation loss of nanoGPT's character set-ups on TEXT (Tiny Shakespeare); default 1 2 3
         """);
     return 2;

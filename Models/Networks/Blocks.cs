@@ -81,7 +81,8 @@ internal sealed class Dropout : IDisposable
         }
         else
         {
-            cuda.manual_seed((long)seed);
+            // Of all devices: seeding one takes the present one, which is not always the network's.
+            cuda.manual_seed_all((long)seed);
         }
     }
 

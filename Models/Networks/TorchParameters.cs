@@ -111,7 +111,7 @@ internal sealed class TorchParameters : FlatParameters, IDisposable
         Gradients.Clear();
         if (_mirrored)
         {
-            _gradients.zero_();
+            using var zeroed = _gradients.zero_();
         }
     }
 

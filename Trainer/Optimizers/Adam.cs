@@ -40,11 +40,11 @@ internal sealed class Adam : Optimizer
         buffers);
 
     /// <inheritdoc/>
-    protected override void Update(long step, double learningRate, Tensor parameters, Tensor gradients, IReadOnlyList<Tensor> state)
+    protected override void Update(long step, double learningRate, Tensor parameters, Tensor gradients, IReadOnlyList<Tensor> state, Tensor scratch)
     {
         state[0].Scale(Beta1).AddScaled(gradients, 1 - Beta1);
         state[1].Scale(Beta2).AddProduct(gradients, gradients, 1 - Beta2);
-        var root = state[1].sqrt().Scale(1 / Math.Sqrt(1 - Math.Pow(Beta2, step))).AddNumber(Epsilon);
+        var root = scratch.copy_(state[1]).sqrt_().Scale(1 / Math.Sqrt(1 - Math.Pow(Beta2, step))).AddNumber(Epsilon);
         parameters.AddQuotient(state[0], root, -learningRate / (1 - Math.Pow(Beta1, step)));
     }
 

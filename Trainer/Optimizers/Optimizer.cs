@@ -108,6 +108,9 @@ internal abstract class Optimizer
     {
         using var scope = NewDisposeScope();
         using var noGrad = no_grad();
+
+        // Before anything is changed: there may be no memory for it.
+        var scratch = empty_like(parameters);
         if (gradientFactor != 1)
         {
             gradients.Scale(gradientFactor);
@@ -131,11 +134,11 @@ internal abstract class Optimizer
             p.Scale(1 - (learningRate * WeightDecay));
         }
 
-        Update(step, learningRate, parameters, gradients, state);
+        Update(step, learningRate, parameters, gradients, state, scratch);
     }
 
-    /// <summary>The rule by torch's operations, in place.</summary>
-    protected abstract void Update(long step, double learningRate, Tensor parameters, Tensor gradients, IReadOnlyList<Tensor> state);
+    /// <summary>The rule by torch's operations, in place, with memory of the same length for what comes up meanwhile.</summary>
+    protected abstract void Update(long step, double learningRate, Tensor parameters, Tensor gradients, IReadOnlyList<Tensor> state, Tensor scratch);
 
     /// <summary>Runs <see cref="UpdatePass"/> with the rule's constants of this step.</summary>
     protected abstract void Update(long step, double learningRate, in GradientTerms terms, UpdateBuffers buffers);

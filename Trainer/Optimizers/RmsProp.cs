@@ -1,6 +1,5 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
-using TorchSharp;
 using static TorchSharp.torch;
 
 namespace LlmPipeline.Trainer.Optimizers;
@@ -11,8 +10,6 @@ namespace LlmPipeline.Trainer.Optimizers;
 /// </summary>
 internal sealed class RmsProp : Optimizer
 {
-    private static readonly Scalar MinusOne = (-1f).ToScalar();
-
     /// <summary>Decay of the mean of squares.</summary>
     public required double Alpha { get; init; }
 
@@ -48,18 +45,18 @@ internal sealed class RmsProp : Optimizer
         buffers);
 
     /// <inheritdoc/>
-    protected override void Update(long step, double learningRate, Tensor parameters, Tensor gradients, IReadOnlyList<Tensor> state)
+    protected override void Update(long step, double learningRate, Tensor parameters, Tensor gradients, IReadOnlyList<Tensor> state, Tensor scratch)
     {
         state[0].Scale(Alpha).AddProduct(gradients, gradients, 1 - Alpha);
-        var square = state[0];
+        scratch.copy_(state[0]);
         if (Centered)
         {
             // Rounding can leave less than 0 of a variance that is next to nothing.
             var mean = state[^1].Scale(Alpha).AddScaled(gradients, 1 - Alpha);
-            square = square.addcmul(mean, mean, MinusOne).relu_();
+            scratch.AddProduct(mean, mean, -1).relu_();
         }
 
-        var root = square.sqrt().AddNumber(Epsilon);
+        var root = scratch.sqrt_().AddNumber(Epsilon);
         if (Momentum > 0)
         {
             parameters.AddScaled(state[1].Scale(Momentum).AddQuotient(gradients, root, 1), -learningRate);

@@ -45,7 +45,7 @@ internal sealed class Sgd : Optimizer
     }
 
     /// <inheritdoc/>
-    protected override void Update(long step, double learningRate, Tensor parameters, Tensor gradients, IReadOnlyList<Tensor> state)
+    protected override void Update(long step, double learningRate, Tensor parameters, Tensor gradients, IReadOnlyList<Tensor> state, Tensor scratch)
     {
         if (Momentum == 0)
         {

@@ -47,7 +47,8 @@ internal sealed record PrecisionTrial(Precision Chosen, string Reason)
         {
             model.Precision = precision;
             var start = Stopwatch.GetTimestamp();
-            model.AccumulateGradients(data.Inputs, data.Targets, data.Rows, 1f / settings.TokensPerStep, dropoutSeed: 0);
+            using var loss = model.QueueGradients(data.Inputs, data.Targets, data.Rows, 1f / settings.TokensPerStep, dropoutSeed: 0);
+            _ = loss.item<double>();
             return Stopwatch.GetElapsedTime(start);
         }
 

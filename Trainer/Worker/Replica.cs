@@ -269,19 +269,18 @@ internal sealed class Replica(int attempt, LanguageModel model, Optimizer optimi
     {
         lock (_lock)
         {
-            var deferred = _deferred ?? [];
-            _deferred = null;
             _device?.HostChanged();
             if (_device is not null)
             {
                 model.Parameters.UploadValues();
             }
 
-            foreach (var update in deferred)
+            foreach (var update in _deferred ?? [])
             {
                 Update(update.Count, update.LearningRate, update.Factor, update.Gradients);
             }
 
+            _deferred = null;
             UploadValues();
         }
     }

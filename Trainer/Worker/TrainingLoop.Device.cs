@@ -24,7 +24,7 @@ internal sealed partial class TrainingLoop
         if (_updatesOnDevice && hasShare)
         {
             // What the host has of it is overwritten, or not looked at.
-            _replica.Model.Parameters.DeviceGradients.zero_();
+            using var zeroed = _replica.Model.Parameters.DeviceGradients.zero_();
         }
         else
         {

@@ -1,4 +1,7 @@
 using System.Diagnostics;
+using System.Security.Cryptography;
+using System.Text;
+using LlmPipeline.Models;
 using LlmPipeline.Trainer.Collectives;
 
 namespace LlmPipeline.Trainer.Worker;
@@ -6,8 +9,8 @@ namespace LlmPipeline.Trainer.Worker;
 /// <summary>How an epoch begins.</summary>
 internal sealed partial class TrainingLoop
 {
-    // Slots of the entry bucket, for each rank: its step, how often training went back, its micro-batch, its loss scale, whether it
-    // computes on a device of its own.
+    // Slots of the entry bucket, for each rank: its step, how often training went back, its micro-batch, its loss scale, what kind of
+    // device of its own it computes on, 0 for the host.
     private const int EntrySlots = 6;
 
     /// <summary>
@@ -31,10 +34,12 @@ internal sealed partial class TrainingLoop
             _secondsBefore = State.TrainSeconds;
         }
 
-        var onDevices = Enumerable.Range(0, _place.Size).All(rank => _entry.Count(SlotOf(rank) + 5) > 0);
+        var devices = Enumerable.Range(0, _place.Size).Select(rank => _entry.Count(SlotOf(rank) + 5)).Distinct().ToList();
+        var onDevices = !devices.Contains(0);
         _format = _settings.Local is not null ? ExchangeFormat.Exact : new ExchangeFormat(_settings.SumMode ?? (onDevices && _settings.Local is null ? SumMode.Plain : SumMode.Exact), _settings.Wire);
 
-        _updatesOnDevice = onDevices && _format.Mode == SumMode.Plain;
+        // Updates on the host are the same bits everywhere; those on devices only where these are the same.
+        _updatesOnDevice = onDevices && devices.Count == 1 && _format.Mode == SumMode.Plain;
         _replica.UseDevice(_updatesOnDevice);
 
         // Some may have learnt that a micro-batch or a loss scale was too large, when the others had not yet.
@@ -62,7 +67,7 @@ internal sealed partial class TrainingLoop
         _entry.Set(own + 2, (float)State.Guard.Rollbacks);
         _entry.Set(own + 3, (float)(State.MicroBatchSize > 0 ? State.MicroBatchSize : _settings.MicroBatchSize));
         _entry.Set(own + 4, (float)(State.LossScaler?.Scale ?? 0));
-        _entry.AddCount(own + 5, _onHost ? 0 : 1);
+        _entry.AddCount(own + 5, _onHost ? 0 : DeviceKind());
         if (_place.Rank == 0)
         {
             _entry.Set(SecondsOfRank0, State.TrainSeconds);
@@ -72,6 +77,9 @@ internal sealed partial class TrainingLoop
         places = [.. Enumerable.Range(0, _place.Size).Select(rank => ((long)_entry.Double(SlotOf(rank)), (int)_entry.Single(SlotOf(rank) + 2)))];
         return ReadVotes(_entry);
     }
+
+    // Not 0.
+    private static int DeviceKind() => 1 + (int)(BitConverter.ToUInt32(SHA256.HashData(Encoding.UTF8.GetBytes(TorchRuntime.DeviceFingerprint))) % (int.MaxValue - 1));
 
     private static int SlotOf(int rank) => FirstOwn + (EntrySlots * rank);
 }

@@ -4,7 +4,7 @@
 
 As there: pre-LayerNorm blocks without biases, learned positions, GELU, tied embedding, causal attention by a mask where
 PyTorch has no fused one; AdamW with decay of matrices only, clipping at 1, warm-up and cosine; autocast for bfloat16. On CUDA,
-as there, the fused AdamW and page-locked batches; all timed steps are waited for together.
+as there, the fused AdamW and page-locked batches, but no TF32; all timed steps are waited for together.
 Prints the medians of the timed steps in milliseconds (on CUDA their mean), and the largest resident set in bytes.
 """
 import contextlib
