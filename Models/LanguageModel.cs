@@ -32,7 +32,7 @@ public abstract class LanguageModel : ITokenModel
         TorchRuntime.Initialize();
         Config = config;
         Device = device;
-        LargestLogits = device.type == DeviceType.CPU ? 1 << 24 : 1 << 27;
+        LargestLogits = device.type == DeviceType.CPU ? 1 << 24 : 1 << 28;
         _parameters = new TorchParameters(ParameterLayout.Place(config), device);
         _score = Find(ParameterLayout.Score);
     }
@@ -67,7 +67,7 @@ public abstract class LanguageModel : ITokenModel
     /// <summary>Where it computes.</summary>
     public Device Device { get; }
 
-    /// <summary>Logits that a training pass makes at a time: 64 MB (on CUDA 512), and as much for each of softmax and gradient.</summary>
+    /// <summary>Logits that a training pass makes at a time: 64 MB (on CUDA 1 GB), and as much for each of softmax and gradient.</summary>
     internal long LargestLogits { get; set; }
 
     /// <summary>What <see cref="AccumulateGradients"/> computes in. Evaluation and generation are fp32 whatever it is.</summary>

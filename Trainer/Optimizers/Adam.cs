@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
+using LlmPipeline.Models;
 using static TorchSharp.torch;
 
 namespace LlmPipeline.Trainer.Optimizers;
@@ -18,6 +19,9 @@ internal sealed class Adam : Optimizer
 
     /// <summary>Added to the root of the second moment.</summary>
     public required double Epsilon { get; init; }
+
+    /// <summary>On a device in one pass over memory, where libtorch has that.</summary>
+    public bool IsFused { get; set; } = true;
 
     /// <inheritdoc/>
     public override IReadOnlyList<string> StateNames { get; } = ["exp_avg", "exp_avg_sq"];
@@ -40,8 +44,20 @@ internal sealed class Adam : Optimizer
         buffers);
 
     /// <inheritdoc/>
-    protected override void Update(long step, double learningRate, Tensor parameters, Tensor gradients, IReadOnlyList<Tensor> state, Tensor scratch)
+    protected override void Update(
+        long step, double learningRate, double weightDecay, Tensor parameters, Tensor gradients, IReadOnlyList<Tensor> state, Tensor scratch)
     {
+        if (IsFused && FusedAdam.IsSupported)
+        {
+            FusedAdam.Update(parameters, gradients, state[0], state[1], step, learningRate, Beta1, Beta2, weightDecay, Epsilon);
+            return;
+        }
+
+        if (weightDecay > 0)
+        {
+            parameters.Scale(1 - (learningRate * weightDecay));
+        }
+
         state[0].Scale(Beta1).AddScaled(gradients, 1 - Beta1);
         state[1].Scale(Beta2).AddProduct(gradients, gradients, 1 - Beta2);
         var root = scratch.copy_(state[1]).sqrt_().Scale(1 / Math.Sqrt(1 - Math.Pow(Beta2, step))).AddNumber(Epsilon);

@@ -39,7 +39,8 @@ internal sealed class LocalOptimizer(Optimizer inner, double outerMomentum, bool
         _outer.Update(step, learningRate, gradientFactor, 0, parameters, gradients, [.. state.Skip(KeptInnerBuffers)]);
 
     /// <inheritdoc/>
-    protected override void Update(long step, double learningRate, Tensor parameters, Tensor gradients, IReadOnlyList<Tensor> state, Tensor scratch) =>
+    protected override void Update(
+        long step, double learningRate, double weightDecay, Tensor parameters, Tensor gradients, IReadOnlyList<Tensor> state, Tensor scratch) =>
         throw new InvalidOperationException("Low-communication training updates on the host.");
 
     /// <inheritdoc/>

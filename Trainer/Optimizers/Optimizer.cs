@@ -123,22 +123,27 @@ internal abstract class Optimizer
             gradients.clamp_(least, most);
         }
 
-        var p = parameters.narrow(0, 0, decayedLength);
         if (L2 > 0)
         {
-            gradients.narrow(0, 0, decayedLength).AddScaled(p, L2);
+            gradients.narrow(0, 0, decayedLength).AddScaled(parameters.narrow(0, 0, decayedLength), L2);
         }
 
-        if (WeightDecay > 0)
+        Range(0, decayedLength, WeightDecay);
+        Range(decayedLength, (int)parameters.numel() - decayedLength, 0);
+
+        void Range(int begin, int length, double weightDecay)
         {
-            p.Scale(1 - (learningRate * WeightDecay));
+            if (length > 0)
+            {
+                Tensor Part(Tensor buffer) => buffer.narrow(0, begin, length);
+                Update(step, learningRate, weightDecay, Part(parameters), Part(gradients), [.. state.Select(Part)], Part(scratch));
+            }
         }
-
-        Update(step, learningRate, parameters, gradients, state, scratch);
     }
 
-    /// <summary>The rule by torch's operations, in place, with memory of the same length for what comes up meanwhile.</summary>
-    protected abstract void Update(long step, double learningRate, Tensor parameters, Tensor gradients, IReadOnlyList<Tensor> state, Tensor scratch);
+    /// <summary>Decay and the rule by torch's operations, in place, with memory of the same length for what comes up meanwhile.</summary>
+    protected abstract void Update(
+        long step, double learningRate, double weightDecay, Tensor parameters, Tensor gradients, IReadOnlyList<Tensor> state, Tensor scratch);
 
     /// <summary>Runs <see cref="UpdatePass"/> with the rule's constants of this step.</summary>
     protected abstract void Update(long step, double learningRate, in GradientTerms terms, UpdateBuffers buffers);

@@ -45,8 +45,14 @@ internal sealed class RmsProp : Optimizer
         buffers);
 
     /// <inheritdoc/>
-    protected override void Update(long step, double learningRate, Tensor parameters, Tensor gradients, IReadOnlyList<Tensor> state, Tensor scratch)
+    protected override void Update(
+        long step, double learningRate, double weightDecay, Tensor parameters, Tensor gradients, IReadOnlyList<Tensor> state, Tensor scratch)
     {
+        if (weightDecay > 0)
+        {
+            parameters.Scale(1 - (learningRate * weightDecay));
+        }
+
         state[0].Scale(Alpha).AddProduct(gradients, gradients, 1 - Alpha);
         scratch.copy_(state[0]);
         if (Centered)

@@ -45,8 +45,14 @@ internal sealed class Sgd : Optimizer
     }
 
     /// <inheritdoc/>
-    protected override void Update(long step, double learningRate, Tensor parameters, Tensor gradients, IReadOnlyList<Tensor> state, Tensor scratch)
+    protected override void Update(
+        long step, double learningRate, double weightDecay, Tensor parameters, Tensor gradients, IReadOnlyList<Tensor> state, Tensor scratch)
     {
+        if (weightDecay > 0)
+        {
+            parameters.Scale(1 - (learningRate * weightDecay));
+        }
+
         if (Momentum == 0)
         {
             parameters.AddScaled(gradients, -learningRate);

@@ -14,11 +14,13 @@ public sealed class OptimizerRecordTests
 
     public static TheoryData<string> OptimizerNames => [.. Optimizers.Skip(1).Select(c => (string)c!["name"]!)];
 
+    public static MatrixTheoryData<string, bool> OptimizersOnDevices => new([.. Optimizers.Skip(1).Select(c => (string)c!["name"]!)], [true, false]);
+
     public static TheoryData<string> ScheduleNames => [.. Schedules.Select(c => (string)c!["name"]!)];
 
     [Theory]
-    [MemberData(nameof(OptimizerNames))]
-    public void EveryStepOnADeviceIsPyTorchs(string name)
+    [MemberData(nameof(OptimizersOnDevices))]
+    public void EveryStepOnADeviceIsPyTorchs(string name, bool isFused)
     {
         Models.TorchRuntime.Initialize();
         using var scope = torch.NewDisposeScope();
@@ -26,6 +28,11 @@ public sealed class OptimizerRecordTests
         var recorded = Optimizers.Skip(1).Single(c => (string)c!["name"]! == name)!;
         var spec = OptimizerSpec.Parser.ParseJson(recorded["spec"]!.ToJsonString());
         var optimizer = Optimizer.Create(spec);
+        if (optimizer is Adam adam)
+        {
+            adam.IsFused = isFused;
+        }
+
         var parameters = torch.tensor(Numbers(common["start"]!));
         var state = optimizer.StateNames.ToDictionary(n => n, _ => torch.zeros_like(parameters));
         for (var i = 0; i < recorded["parameters"]!.AsArray().Count; i++)
