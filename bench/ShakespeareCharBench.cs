@@ -31,7 +31,7 @@ internal static class ShakespeareCharBench
             foreach (var workers in setUp.Workers)
             {
                 await using var application = Application.Start(Machine.RepositoryRoot, ["--workers", $"{workers}", .. setUp.Arguments], storage);
-                await application.WaitForLineAsync(l => l.Contains("http://localhost:5081", StringComparison.Ordinal), TimeSpan.FromMinutes(5));
+                await application.WaitForLineAsync(l => l.StartsWith("All services are ready", StringComparison.Ordinal), TimeSpan.FromMinutes(5));
                 foreach (var seed in workers == 1 ? seeds : [seeds[0]])
                 {
                     var run = $"shakespeare-{workers}-{seed}";
