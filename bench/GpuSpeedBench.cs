@@ -91,7 +91,7 @@ internal static class GpuSpeedBench
             $"## {setUp.Name}: {setUp.Layers} layers, {setUp.Heads} heads, {setUp.Width} wide, context {setUp.Context}, batch {setUp.Batch}, {setUp.Vocabulary} ids, dropout {setUp.Dropout}\n");
         text.AppendLine(CultureInfo.InvariantCulture, $"{flops / 1e6:F0} MFLOP a token; ceiling {ceiling / 1e12:F0} TFLOP/s.\n");
         text.AppendLine("| | wall ms a step | times as fast as eager | tokens/s | MFU | GPU memory, MB |\n| --- | ---: | ---: | ---: | ---: | ---: |");
-        var eager = SpreadOf(results[0], "step_wall_ms").Median;
+        var (eager, begin) = (SpreadOf(results[0], "step_wall_ms").Median, text.Length);
         foreach (var side in results)
         {
             var wall = SpreadOf(side, "step_wall_ms");
@@ -99,6 +99,7 @@ internal static class GpuSpeedBench
                 $"| {side.Name} | {wall} | {eager / wall.Median:F2} | {1e3 * tokens / wall.Median:F0} | {flops * tokens / (wall.Median / 1e3) / ceiling:P1} | {SpreadOf(side, "device_bytes").Median / 1e6:F0} |");
         }
 
+        Console.WriteLine(text.ToString(begin, text.Length - begin));
         return eager / SpreadOf(results[2], "step_wall_ms").Median;
     }
 

@@ -7,5 +7,6 @@ internal static class OutOfMemory
     public static bool Is(Exception exception) => exception is OutOfMemoryException
         || exception.Message.Contains("out of memory", StringComparison.OrdinalIgnoreCase)
         || exception.Message.Contains("not enough memory", StringComparison.OrdinalIgnoreCase)
-        || exception.Message.Contains("can't allocate memory", StringComparison.OrdinalIgnoreCase);
+        || exception.Message.Contains("can't allocate memory", StringComparison.OrdinalIgnoreCase)
+        || exception.Message.Contains("STATUS_ALLOC_FAILED", StringComparison.Ordinal); // cuBLAS, cuDNN
 }
