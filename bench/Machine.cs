@@ -16,8 +16,13 @@ internal static class Machine
         (OperatingSystem.IsLinux() ? File.ReadLines("/proc/cpuinfo").FirstOrDefault(l => l.StartsWith("model name", StringComparison.Ordinal))?.Split(':')[1].Trim() : null)
         ?? RuntimeInformation.ProcessArchitecture.ToString();
 
-    /// <summary>The short name of the repository's commit.</summary>
-    public static async Task<string> CommitAsync() => (await OutputOfAsync("git", ["-C", RepositoryRoot, "rev-parse", "--short", "HEAD"])).Trim();
+    /// <summary>The short name of the repository's commit, and whether other files than results differ from it.</summary>
+    public static async Task<string> CommitAsync()
+    {
+        var commit = (await OutputOfAsync("git", ["-C", RepositoryRoot, "rev-parse", "--short", "HEAD"])).Trim();
+        var changed = await OutputOfAsync("git", ["-C", RepositoryRoot, "status", "--porcelain", "--", ".", ":!bench/results", ":!docs"]);
+        return changed.Length == 0 ? commit : $"{commit} with changes";
+    }
 
     /// <summary>Date, commit, processor and runtime, as lines of Markdown.</summary>
     public static async Task<string> DescribeAsync(string command)

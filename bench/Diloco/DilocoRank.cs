@@ -1,12 +1,10 @@
 using System.Globalization;
+using System.Net;
+using LlmPipeline.Bench.Exchange;
 using LlmPipeline.Bench.Measuring;
 using LlmPipeline.Models;
-using LlmPipeline.ServiceDefaults;
 using LlmPipeline.Trainer.Collectives;
 using LlmPipeline.Trainer.Worker;
-using Microsoft.AspNetCore.Builder;
-using Microsoft.AspNetCore.Hosting;
-using Microsoft.Extensions.DependencyInjection;
 using TorchSharp;
 
 namespace LlmPipeline.Bench.Diloco;
@@ -28,7 +26,8 @@ internal static class DilocoRank
         }
 
         var registry = new RingRegistry();
-        await using var app = await ListenAsync(new Uri(addresses[rank]), registry);
+        var own = new Uri(addresses[rank]);
+        await using var app = await AllReduceRank.ServeAsync(IPAddress.Parse(own.Host), own.Port, registry);
         await using var ring = new GrpcRingTransport(1, rank, addresses);
         registry.Enter(1, ring);
         return await Task.Factory.StartNew(() => Train(job, train, validation, vocabulary, new RingPlace(ring, rank, job.Workers)), TaskCreationOptions.LongRunning);
@@ -45,18 +44,5 @@ internal static class DilocoRank
         }
 
         return 0;
-    }
-
-    private static async Task<WebApplication> ListenAsync(Uri address, RingRegistry registry)
-    {
-        var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
-        builder.WebHost.UseKestrelCore().ConfigureKestrel(kestrel => kestrel.Listen(System.Net.IPAddress.Parse(address.Host), address.Port, GrpcEndpoint.UseGrpc));
-        builder.Services.AddRouting();
-        builder.Services.AddGrpc();
-        builder.Services.AddSingleton(registry).AddSingleton<TlsCertificates>().AddGradientStreams(new ExchangeOptions());
-        var app = builder.Build();
-        app.MapGrpcService<PeerGradientService>();
-        await app.StartAsync();
-        return app;
     }
 }

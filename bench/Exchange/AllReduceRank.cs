@@ -36,7 +36,7 @@ internal static class AllReduceRank
         var (rank, size, length) = (numbers[0], numbers[1], numbers[2]);
         var (grpcPorts, tcpPorts) = (numbers[3..(3 + size)], numbers[(3 + size)..]);
         var registry = new RingRegistry();
-        await using var app = await ServeAsync(grpcPorts[rank], registry);
+        await using var app = await ServeAsync(IPAddress.Loopback, grpcPorts[rank], registry);
         await using var ring = new GrpcRingTransport(1, rank, [.. grpcPorts.Select(port => $"http://localhost:{port}")]);
         registry.Enter(1, ring);
         var reduce = new RingAllReduce(ring);
@@ -94,13 +94,13 @@ internal static class AllReduceRank
     }
 
     /// <summary>The server of a worker, with nothing but the gradient stream.</summary>
-    internal static async Task<WebApplication> ServeAsync(int port, RingRegistry registry)
+    internal static async Task<WebApplication> ServeAsync(IPAddress address, int port, RingRegistry registry)
     {
         var builder = WebApplication.CreateSlimBuilder();
         builder.Logging.ClearProviders();
         builder.Services.AddGrpc();
         builder.Services.AddSingleton(registry).AddSingleton<TlsCertificates>().AddGradientStreams(new ExchangeOptions());
-        builder.WebHost.ConfigureKestrel(kestrel => kestrel.Listen(IPAddress.Loopback, port, GrpcEndpoint.UseGrpc));
+        builder.WebHost.ConfigureKestrel(kestrel => kestrel.Listen(address, port, GrpcEndpoint.UseGrpc));
         var app = builder.Build();
         app.MapGrpcService<PeerGradientService>();
         await app.StartAsync();

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Globalization;
+using System.Net;
 using LlmPipeline.Bench.Measuring;
 using LlmPipeline.Models;
 using LlmPipeline.Runs.V1;
@@ -32,7 +33,7 @@ internal static class EfficiencyWorker
         int[] ports = [.. arguments[1..].Select(a => int.Parse(a, CultureInfo.InvariantCulture))];
         TorchRuntime.Initialize(new TorchRuntimeOptions { MklAvx512OnAmd = true });
         var registry = new RingRegistry();
-        await using var app = await AllReduceRank.ServeAsync(ports[rank], registry);
+        await using var app = await AllReduceRank.ServeAsync(IPAddress.Loopback, ports[rank], registry);
         Console.WriteLine("ready");
         for (var epoch = 1; Console.ReadLine() is { } line; epoch++)
         {

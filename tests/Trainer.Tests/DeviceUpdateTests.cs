@@ -215,6 +215,7 @@ public sealed class DeviceUpdateTests
     public async Task AMicroBatchThatDoesNotFitIntoTheMemoryOfADeviceIsHalved()
     {
         Resolve("cuda");
+        Assert.SkipUnless(Environment.GetEnvironmentVariable("LLMPIPELINE_RELIABILITY") == "1", "It fills the memory of the GPU, which fails whatever else computes there. Set LLMPIPELINE_RELIABILITY=1.");
         var spec = Spec(change: s =>
         {
             (s.Model.Layers, s.Model.Width, s.Model.Heads, s.Model.Context) = (24, 512, 8, 256);
