@@ -95,18 +95,16 @@ internal static class CheckpointBench
 
             early = replica.State.Step == 100 ? Environment.WorkingSet : early;
         }, checkpoints: store is null ? null : new CheckpointStore(store, "{}"));
-        Say("wall_seconds", Stopwatch.GetElapsedTime(begin).TotalSeconds);
-        Say("cpu_seconds", (Environment.CpuUsage.TotalTime - used).TotalSeconds);
-        Say("parameters", parameters);
-        Say("resident_early", early);
-        Say("resident_late", Environment.WorkingSet);
-        Say("held_milliseconds", 1e3 * steps.Single(s => s.Step == Interval).Phases.Checkpoint);
-        Say("last_milliseconds", 1e3 * steps[^1].Phases.Checkpoint);
-        Say("checkpoint_bytes", store is null ? 0 : Directory.EnumerateFiles(folder, "*", SearchOption.AllDirectories).Where(f => f.Contains($"{Steps:D8}", StringComparison.Ordinal)).Sum(f => new FileInfo(f).Length));
+        MeasuredProcess.Say("wall_seconds", Stopwatch.GetElapsedTime(begin).TotalSeconds);
+        MeasuredProcess.Say("cpu_seconds", (Environment.CpuUsage.TotalTime - used).TotalSeconds);
+        MeasuredProcess.Say("parameters", parameters);
+        MeasuredProcess.Say("resident_early", early);
+        MeasuredProcess.Say("resident_late", Environment.WorkingSet);
+        MeasuredProcess.Say("held_milliseconds", 1e3 * steps.Single(s => s.Step == Interval).Phases.Checkpoint);
+        MeasuredProcess.Say("last_milliseconds", 1e3 * steps[^1].Phases.Checkpoint);
+        MeasuredProcess.Say("checkpoint_bytes", store is null ? 0 : Directory.EnumerateFiles(folder, "*", SearchOption.AllDirectories).Where(f => f.Contains($"{Steps:D8}", StringComparison.Ordinal)).Sum(f => new FileInfo(f).Length));
         return 0;
     }
 
     private static Spread Said(Measured side, string name) => Spread.Of(side.Runs.Select(r => MeasuredProcess.Said(r.Output, name)!.Value));
-
-    private static void Say(string name, double value) => Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{name}={value:R}"));
 }

@@ -63,15 +63,15 @@ internal static class GpuSpeedBench
             flops = replica.Model.FlopsPerToken(setUp.Context);
             if (replica.State.Step == setUp.Warmup + setUp.Steps)
             {
-                Say("device_bytes", UsedBytes());
+                MeasuredProcess.Say("device_bytes", UsedBytes());
             }
 
             mark = Stopwatch.GetTimestamp();
         }, device: device);
-        Say("step_wall_ms", wall.Average());
-        Say("step_median_ms", Spread.Of(wall).Median);
-        Say("flops_per_token", flops);
-        Say("ceiling", ComputeCeiling.FlopsPerSecond(device, Precisions.Parse(setUp.Precision)!.Value));
+        MeasuredProcess.Say("step_wall_ms", wall.Average());
+        MeasuredProcess.Say("step_median_ms", Spread.Of(wall).Median);
+        MeasuredProcess.Say("flops_per_token", flops);
+        MeasuredProcess.Say("ceiling", ComputeCeiling.FlopsPerSecond(device, Precisions.Parse(setUp.Precision)!.Value));
         return 0;
     }
 
@@ -105,8 +105,6 @@ internal static class GpuSpeedBench
 
     private static double UsedBytes() =>
         1024 * 1024 * double.Parse(Machine.OutputOfAsync("nvidia-smi", ["--query-gpu=memory.used", "--format=csv,noheader,nounits"]).GetAwaiter().GetResult(), CultureInfo.InvariantCulture);
-
-    private static void Say(string name, double value) => Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{name}={value}"));
 
     private sealed record SetUp(
         string Name, int Layers, int Heads, int Width, int Context, int Batch, int Vocabulary, string Precision, double Dropout, int Steps, int Warmup)

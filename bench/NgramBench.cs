@@ -88,19 +88,19 @@ internal static class NgramBench
         using var process = Process.GetCurrentProcess();
         var (cpu, start) = (process.TotalProcessorTime, Stopwatch.GetTimestamp());
         var model = NgramModel.Train(splits.Train, splits.VocabularySize, 0, options);
-        Say("train_seconds", Stopwatch.GetElapsedTime(start).TotalSeconds);
+        MeasuredProcess.Say("train_seconds", Stopwatch.GetElapsedTime(start).TotalSeconds);
         process.Refresh();
-        Say("train_cpu_seconds", (process.TotalProcessorTime - cpu).TotalSeconds);
-        Say("ngrams", model.Counts.NgramCount);
+        MeasuredProcess.Say("train_cpu_seconds", (process.TotalProcessorTime - cpu).TotalSeconds);
+        MeasuredProcess.Say("ngrams", model.Counts.NgramCount);
         foreach (var (name, split) in splits.Measured)
         {
             start = Stopwatch.GetTimestamp();
             var measured = NgramMeasurement.Of(model, split, splits.First);
-            Say($"{name}_tokens_per_second", measured.PredictionCount / Stopwatch.GetElapsedTime(start).TotalSeconds);
-            Say($"{name}_tokens", measured.PredictionCount);
-            Say($"{name}_loss", measured.Loss);
-            Say($"{name}_accuracy", (double)measured.CorrectCount / measured.PredictionCount);
-            Say($"{name}_impossible", measured.ImpossibleCount);
+            MeasuredProcess.Say($"{name}_tokens_per_second", measured.PredictionCount / Stopwatch.GetElapsedTime(start).TotalSeconds);
+            MeasuredProcess.Say($"{name}_tokens", measured.PredictionCount);
+            MeasuredProcess.Say($"{name}_loss", measured.Loss);
+            MeasuredProcess.Say($"{name}_accuracy", (double)measured.CorrectCount / measured.PredictionCount);
+            MeasuredProcess.Say($"{name}_impossible", measured.ImpossibleCount);
         }
 
         var path = Path.GetTempFileName();
@@ -111,10 +111,10 @@ internal static class NgramBench
                 model.Counts.Write(file);
             }
 
-            Say("file_bytes", new FileInfo(path).Length);
+            MeasuredProcess.Say("file_bytes", new FileInfo(path).Length);
             start = Stopwatch.GetTimestamp();
             _ = new NgramModel(NgramCounts.Read(path), options);
-            Say("load_seconds", Stopwatch.GetElapsedTime(start).TotalSeconds);
+            MeasuredProcess.Say("load_seconds", Stopwatch.GetElapsedTime(start).TotalSeconds);
         }
         finally
         {
@@ -151,8 +151,6 @@ internal static class NgramBench
 
     private static double Number(Measurement run, string name) =>
         MeasuredProcess.Said(run.Output, name) ?? throw new InvalidOperationException($"The process did not say {name}.");
-
-    private static void Say(string name, double value) => Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{name}={value:R}"));
 
     private sealed record Case(string Text, int Order, string Split, double Published, double? Tolerance, bool IsPerplexity);
 }

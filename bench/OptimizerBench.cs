@@ -82,16 +82,14 @@ internal static class OptimizerBench
             updates.Measure(() => optimizer.Update(step, 1e-3, factor, DecayedCount, parameters, exchange.Gradients, state));
         }
 
-        Say("wall_seconds", updates.Wall + norms.Wall - sums.Wall);
-        Say("cpu_seconds", updates.Cpu + norms.Cpu - sums.Cpu);
-        Say("norm_seconds", norms.Cpu - sums.Cpu);
-        Say("norm_pass_seconds", passes.Cpu);
-        Say("update_seconds", updates.Cpu);
+        MeasuredProcess.Say("wall_seconds", updates.Wall + norms.Wall - sums.Wall);
+        MeasuredProcess.Say("cpu_seconds", updates.Cpu + norms.Cpu - sums.Cpu);
+        MeasuredProcess.Say("norm_seconds", norms.Cpu - sums.Cpu);
+        MeasuredProcess.Say("norm_pass_seconds", passes.Cpu);
+        MeasuredProcess.Say("update_seconds", updates.Cpu);
         return 0;
 
         float[] Numbers(double scale) => [.. Enumerable.Range(0, ParameterCount).Select(_ => (float)((random.NextDouble() - 0.5) * scale))];
-
-        static void Say(string name, double seconds) => Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{name}={seconds:R}"));
     }
 
     private static Side PyTorch(string form) => new($"PyTorch 1.13, {form}", () => MeasuredProcess.RunAsync(

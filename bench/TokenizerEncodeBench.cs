@@ -93,11 +93,11 @@ internal static class TokenizerEncodeBench
         }
 
         var (wall, used) = passes.Order().ElementAt(Passes / 2);
-        Say("wall_seconds", wall);
-        Say("cpu_seconds", used);
-        Say("scaling", Spread.Of(scaling.Skip(1)).Median);
-        Say("allocated_bytes", allocated);
-        Say("tokens", ids.Sum(i => i.Length));
+        MeasuredProcess.Say("wall_seconds", wall);
+        MeasuredProcess.Say("cpu_seconds", used);
+        MeasuredProcess.Say("scaling", Spread.Of(scaling.Skip(1)).Median);
+        MeasuredProcess.Say("allocated_bytes", allocated);
+        MeasuredProcess.Say("tokens", ids.Sum(i => i.Length));
         using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
         foreach (var document in ids)
         {
@@ -106,8 +106,6 @@ internal static class TokenizerEncodeBench
 
         Console.WriteLine($"ids={Convert.ToHexStringLower(hash.GetCurrentHash())}");
         return 0;
-
-        static void Say(string name, double value) => Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{name}={value}"));
     }
 
     private static Action<bool, int, int[][]> Ours(ITokenizer tokenizer, List<byte[]> documents, List<byte[]> warm)

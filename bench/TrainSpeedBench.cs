@@ -90,11 +90,11 @@ internal static class TrainSpeedBench
             peak = replica.State.Step == setUp.Warmup + setUp.Steps ? MeasuredProcess.OwnPeakBytes() : 0;
             (mark, used) = (Stopwatch.GetTimestamp(), Environment.CpuUsage.TotalTime);
         });
-        Say("step_wall_ms", Spread.Of(wall).Median);
-        Say("step_cpu_ms", Spread.Of(cpu).Median);
-        Say("peak_bytes", peak);
-        Say("flops_per_token", flops);
-        Say("ceiling", ComputeCeiling.FlopsPerSecond(torch.CPU, Precisions.Parse(precision)!.Value));
+        MeasuredProcess.Say("step_wall_ms", Spread.Of(wall).Median);
+        MeasuredProcess.Say("step_cpu_ms", Spread.Of(cpu).Median);
+        MeasuredProcess.Say("peak_bytes", peak);
+        MeasuredProcess.Say("flops_per_token", flops);
+        MeasuredProcess.Say("ceiling", ComputeCeiling.FlopsPerSecond(torch.CPU, Precisions.Parse(precision)!.Value));
         return 0;
     }
 
@@ -107,8 +107,8 @@ internal static class TrainSpeedBench
         {
             if (replica.State.Step == setUp.Warmup || replica.State.Step == setUp.Warmup + setUp.Steps)
             {
-                Say($"live_{(replica.State.Step == setUp.Warmup ? "early" : "late")}", torch.Tensor.TotalCount);
-                Say($"resident_{(replica.State.Step == setUp.Warmup ? "early" : "late")}", Environment.WorkingSet);
+                MeasuredProcess.Say($"live_{(replica.State.Step == setUp.Warmup ? "early" : "late")}", torch.Tensor.TotalCount);
+                MeasuredProcess.Say($"resident_{(replica.State.Step == setUp.Warmup ? "early" : "late")}", Environment.WorkingSet);
             }
         });
         return 0;
@@ -199,8 +199,6 @@ internal static class TrainSpeedBench
     }
 
     private static async Task<string> OutputOfPythonAsync(string script) => (await Machine.OutputOfAsync(Python, ["-c", script])).Trim();
-
-    private static void Say(string name, double value) => Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{name}={value}"));
 
     private sealed record SetUp(string Name, int Layers, int Heads, int Width, int Context, int Batch, int Steps, int Warmup)
     {

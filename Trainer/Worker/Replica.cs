@@ -269,12 +269,7 @@ internal sealed class Replica(int attempt, LanguageModel model, Optimizer optimi
     {
         lock (_lock)
         {
-            _device?.HostChanged();
-            if (_device is not null)
-            {
-                model.Parameters.UploadValues();
-            }
-
+            HostChanged();
             foreach (var update in _deferred ?? [])
             {
                 Update(update.Count, update.LearningRate, update.Factor, update.Gradients);

@@ -76,6 +76,9 @@ internal static class MeasuredProcess
             text);
     }
 
+    /// <summary>Prints a number for <see cref="Said"/>.</summary>
+    public static void Say(string name, double value) => Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{name}={value:R}"));
+
     /// <summary>A number that a process printed as <c>name=number</c> on a line of its own; null when it did not.</summary>
     public static double? Said(string output, string name)
     {

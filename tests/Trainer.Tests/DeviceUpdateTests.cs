@@ -162,11 +162,7 @@ public sealed class DeviceUpdateTests
         var device = Resolve("cuda");
         var spec = Spec(change: s =>
         {
-            if (kind != "gpt2")
-            {
-                TinyRun.OtherModel(kind)(s);
-            }
-
+            TakeModel(s, kind);
             (s.Model.Dropout, s.Model.RecurrentDropout) = (0, 0);
         });
         using var host = TinyRun.NewReplica(spec);
@@ -195,11 +191,7 @@ public sealed class DeviceUpdateTests
         var device = Resolve("cuda");
         var spec = Spec(change: s =>
         {
-            if (kind != "gpt2")
-            {
-                TinyRun.OtherModel(kind)(s);
-            }
-
+            TakeModel(s, kind);
             s.Model.Dropout = 0.3;
         });
         using var replica = TinyRun.NewReplica(spec, device: device);
@@ -245,6 +237,14 @@ public sealed class DeviceUpdateTests
         s.Training.Exchange = new ExchangeSpec { Mode = "plain" };
         change?.Invoke(s);
     });
+
+    private static void TakeModel(RunSpec spec, string kind)
+    {
+        if (kind != "gpt2")
+        {
+            TinyRun.OtherModel(kind)(spec);
+        }
+    }
 
     private static LoopHarness OnDevice(RunSpec spec, int size, string name)
     {
