@@ -1,6 +1,7 @@
 using System.Buffers.Binary;
 using System.Runtime.InteropServices;
 using System.Text;
+using System.Text.RegularExpressions;
 
 namespace LlmPipeline.Models;
 
@@ -8,7 +9,7 @@ namespace LlmPipeline.Models;
 /// What a native library wants from others. C++ names hold the types of all arguments, so a function whose signature another
 /// version of libtorch has changed is missing there, and seen before it is called.
 /// </summary>
-internal static class ImportedSymbols
+internal static partial class ImportedSymbols
 {
     private const uint SectionDynamicSymbols = 11;
     private const int Global = 1;
@@ -46,6 +47,36 @@ internal static class ImportedSymbols
     /// <summary>Those of the names that a loaded library and those it needs do not have.</summary>
     public static IReadOnlyList<string> Missing(IEnumerable<string> names, params IReadOnlyList<nint> libraries) =>
         [.. names.Where(name => !libraries.Any(library => NativeLibrary.TryGetExport(library, name, out _)))];
+
+    /// <summary>A C++ function's name without its parameters (Itanium ABI, nested names); any other name as it is.</summary>
+    public static string Readable(string name)
+    {
+        var parts = NestedName().Match(name);
+        if (!parts.Success)
+        {
+            return name;
+        }
+
+        var words = new List<string>();
+        var rest = name.AsSpan(parts.Length);
+        while (rest.Length > 0 && char.IsAsciiDigit(rest[0]))
+        {
+            var digits = rest.IndexOfAnyExceptInRange('0', '9');
+            if (digits < 0 || !int.TryParse(rest[..digits], out var length) || length > rest.Length - digits)
+            {
+                return name;
+            }
+
+            words.Add(rest.Slice(digits, length).ToString());
+            rest = rest[(digits + length)..];
+        }
+
+        return words.Count > 0 ? string.Join("::", words) : name;
+    }
+
+    // A member function may be const: K.
+    [GeneratedRegex("^_ZNK?(?=[0-9])")]
+    private static partial Regex NestedName();
 
     // Elf64_Sym, 24 bytes: name u32, info u8, other u8, section u16, value u64, size u64.
     private static List<string> Undefined(ReadOnlySpan<byte> symbols, ReadOnlySpan<byte> strings)

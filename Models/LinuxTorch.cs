@@ -57,13 +57,23 @@ internal static partial class LinuxTorch
         var loaded = files.ToDictionary(file => file, file => NativeLibrary.Load(Path.Combine(folder, file)));
         LibTorchCpu = loaded["libtorch_cpu.so"];
         var shim = Path.Combine(packaged, Shim);
-        if (TorchSelfTest.IsRunning && Missing(shim, folder, [.. loaded.Values]) is { } missing)
+        var missing = TorchSelfTest.IsRunning ? Missing(shim, folder, [.. loaded.Values]) : null;
+        if (missing is not null)
         {
             // A function is looked up when it is first called, and one that is missing then ends the process. None of the test does.
             Console.Error.WriteLine(missing);
         }
 
-        _torchSharp = LoadTorchSharp(shim);
+        try
+        {
+            _torchSharp = LoadTorchSharp(shim);
+        }
+        catch (DllNotFoundException exception) when (missing is not null)
+        {
+            // The loader's message names a copy that is deleted by then, and one of the functions.
+            throw new InvalidOperationException($"{Shim} does not load without them", exception);
+        }
+
         AssemblyLoadContext.Default.ResolvingUnmanagedDll += (_, name) => name is "LibTorchSharp" ? _torchSharp : loaded.GetValueOrDefault($"lib{name}.so");
     }
 
@@ -83,7 +93,7 @@ internal static partial class LinuxTorch
         var imported = ImportedSymbols.Of(File.ReadAllBytes(shim));
         var missing = ImportedSymbols.Missing(imported.Where(name => name != WeakSymbolVersion.Symbol), libraries);
         return missing.Count == 0 ? null
-            : $"it is of another version: {missing.Count} of the {imported.Count} functions that TorchSharp knows are missing in {folder}, for example {string.Join(", ", missing.Take(5))}";
+            : $"it is of another version: {missing.Count} of the {imported.Count} functions that TorchSharp knows are missing in {folder}, for example {string.Join(", ", missing.Take(3).Select(ImportedSymbols.Readable))}";
     }
 
     private static string Resolve(string path) => File.ResolveLinkTarget(path, returnFinalTarget: true)?.FullName ?? path;

@@ -35,6 +35,9 @@ public sealed class LibraryPathTests
         var message = Assert.Throws<DllNotFoundException>(() => TorchSelfTest.Require(DebianTorch)).Message;
         Assert.Contains(DebianTorch, message, StringComparison.Ordinal);
         Assert.Contains("of another version", message, StringComparison.Ordinal);
+        Assert.Contains("at::", message, StringComparison.Ordinal);
+        Assert.DoesNotContain("_ZN", message, StringComparison.Ordinal);
+        Assert.DoesNotContain("LD_DEBUG", message, StringComparison.Ordinal);
         Assert.Contains("leave the setting out", message, StringComparison.Ordinal);
     }
 
@@ -70,6 +73,16 @@ public sealed class LibraryPathTests
         Assert.Equal(["_ZN2at6absentEv"], ImportedSymbols.Missing(["_ZN2at6absentEv", imported.First(n => n.StartsWith("_ZN2at", StringComparison.Ordinal))], LinuxTorch.LibTorchCpu));
         Assert.Throws<InvalidDataException>(() => ImportedSymbols.Of("no library"u8));
     }
+
+    [Theory]
+    [InlineData("_ZN2at4_ops18linalg_vector_norm4callERKNS_6TensorE", "at::_ops::linalg_vector_norm::call")]
+    [InlineData("_ZNK2at6Tensor3sumEv", "at::Tensor::sum")]
+    [InlineData("_ZN2at99short", "_ZN2at99short")]
+    [InlineData("_ZN2at99999999999999999999x", "_ZN2at99999999999999999999x")]
+    [InlineData("_ZNSt6vectorIlE4sizeEv", "_ZNSt6vectorIlE4sizeEv")]
+    [InlineData("_ZN2at5", "_ZN2at5")]
+    [InlineData("malloc", "malloc")]
+    public void FunctionsAreNamedAsInCode(string symbol, string name) => Assert.Equal(name, ImportedSymbols.Readable(symbol));
 
     [Theory]
     [InlineData("cpu", "libtorch-cpu-linux-x64", "TorchSharp-cuda-linux")]
