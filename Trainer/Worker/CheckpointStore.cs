@@ -7,7 +7,7 @@ namespace LlmPipeline.Trainer.Worker;
 
 /// <summary>
 /// Checkpoints in storage: a model directory with <c>optimizer.safetensors</c> (for each tensor the optimizer's buffers, for
-/// example <c>NAME.exp_avg</c>) and <c>trainer_state.json</c>.
+/// example <c>NAME.exp_avg</c>), <c>trainer_state.json</c> and <c>history.json</c>.
 /// </summary>
 /// <param name="store">Where they lie.</param>
 /// <param name="tokenizerJson">The tokenizer that goes with the model.</param>
@@ -15,6 +15,7 @@ internal sealed class CheckpointStore(IBlobStore store, string tokenizerJson) : 
 {
     public const string OptimizerFile = "optimizer.safetensors";
     public const string StateFile = "trainer_state.json";
+    public const string HistoryFile = "history.json";
 
     /// <inheritdoc/>
     public string Save(ReplicaSnapshot snapshot, int keep) => SaveAsync(snapshot, keep).GetAwaiter().GetResult();
@@ -47,9 +48,18 @@ internal sealed class CheckpointStore(IBlobStore store, string tokenizerJson) : 
 
         replica.HostChanged();
         var state = TrainerState.Parse(await File.ReadAllTextAsync(Path.Combine(folder, StateFile), cancellationToken), $"{name}/{StateFile}");
-        return state.Step == ResourceName.ParseCheckpoint(name).Step
-            ? state
-            : throw new InvalidDataException($"{name}/{StateFile} is of step {state.Step}.");
+        if (state.Step != ResourceName.ParseCheckpoint(name).Step)
+        {
+            throw new InvalidDataException($"{name}/{StateFile} is of step {state.Step}.");
+        }
+
+        // Checkpoints of older versions have none.
+        if (Path.Combine(folder, HistoryFile) is var history && File.Exists(history))
+        {
+            replica.Remember(StepHistory.Parse(await File.ReadAllTextAsync(history, cancellationToken), $"{name}/{HistoryFile}"));
+        }
+
+        return state;
 
         void Read(ParameterView view, string tensorName, float[] destination)
         {
@@ -89,6 +99,7 @@ internal sealed class CheckpointStore(IBlobStore store, string tokenizerJson) : 
         await ModelDirectory.WriteAsync(directory, snapshot.Model, tokenizerJson, snapshot.Values);
         await directory.WriteAsync(OptimizerFile, (stream, token) => Safetensors.WriteAsync(stream, OptimizerEntries(snapshot), null, token));
         await directory.WriteTextAsync(StateFile, state.ToJson());
+        await directory.WriteTextAsync(HistoryFile, snapshot.History.ToJson());
         await directory.CommitAsync(properties);
         await PruneAsync(state, keep);
         return name;

@@ -218,6 +218,30 @@ internal sealed class Replica(int attempt, LanguageModel model, Optimizer optimi
         }
     }
 
+    /// <summary>Takes over what a checkpoint remembers of the steps before it; a replica that has memories of its own keeps these.</summary>
+    public void Remember(StepHistory history)
+    {
+        lock (_lock)
+        {
+            if (_history.Count > 0 || _events.Count > 0 || _rollback is not null)
+            {
+                return;
+            }
+
+            foreach (var metrics in history.Metrics)
+            {
+                _history.Enqueue(metrics);
+            }
+
+            foreach (var happened in history.Events)
+            {
+                _events.Enqueue(happened);
+            }
+
+            _rollback = history.RollbackStep;
+        }
+    }
+
     /// <summary>Training goes back: drops the metrics of steps after one.</summary>
     public void Forget(long after)
     {
@@ -401,7 +425,7 @@ internal sealed class Replica(int attempt, LanguageModel model, Optimizer optimi
         lock (_lock)
         {
             _device?.ToHost();
-            return new(model, state, null, [.. optimizer.StateNames.Zip(OptimizerState)]);
+            return new(model, state, null, [.. optimizer.StateNames.Zip(OptimizerState)], CopyHistory());
         }
     }
 
@@ -409,9 +433,11 @@ internal sealed class Replica(int attempt, LanguageModel model, Optimizer optimi
     /// <param name="state">The position that goes with it.</param>
     public ReplicaSnapshot TakeSnapshot(TrainerState state)
     {
+        StepHistory history;
         lock (_lock)
         {
             _device?.ToHost();
+            history = CopyHistory();
         }
 
         _snapshot ??= [.. Enumerable.Range(0, 1 + OptimizerState.Count).Select(_ => new float[model.Parameters.Length])];
@@ -421,8 +447,11 @@ internal sealed class Replica(int attempt, LanguageModel model, Optimizer optimi
             OptimizerState[i].CopyTo(_snapshot[i + 1], 0);
         }
 
-        return new ReplicaSnapshot(model, state, _snapshot[0], [.. optimizer.StateNames.Zip(_snapshot.Skip(1))]);
+        return new ReplicaSnapshot(model, state, _snapshot[0], [.. optimizer.StateNames.Zip(_snapshot.Skip(1))], history);
     }
+
+    // The times of the last step are still filled in.
+    private StepHistory CopyHistory() => new([.. _history.Select(m => m.Clone())], [.. _events], _rollback);
 
     /// <summary>Overwrites bytes of the state.</summary>
     public void Write(long offset, ReadOnlySpan<byte> source)

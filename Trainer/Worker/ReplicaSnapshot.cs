@@ -10,4 +10,6 @@ namespace LlmPipeline.Trainer.Worker;
 /// <param name="State">The position.</param>
 /// <param name="Values">Trainable parameters, in the layout of the network; null for its present ones.</param>
 /// <param name="Optimizer">Names of the optimizer's buffers, and the buffers, laid out likewise.</param>
-internal sealed record ReplicaSnapshot(LanguageModel Model, TrainerState State, float[]? Values, IReadOnlyList<(string Name, float[] Buffer)> Optimizer);
+/// <param name="History">Of the newest steps.</param>
+internal sealed record ReplicaSnapshot(
+    LanguageModel Model, TrainerState State, float[]? Values, IReadOnlyList<(string Name, float[] Buffer)> Optimizer, StepHistory History);

@@ -20,6 +20,11 @@ public sealed class ExactResumeTests
         using var folder = new TemporaryFolder();
         using var reference = new LoopHarness(spec, 1) { Checkpoints = new CheckpointStore(new FolderBlobStore(Path.Combine(folder.Path, "reference")), "{}"), Wrap = (_, data) => wrap(data, null) };
         Assert.Equal([LoopOutcome.Finished], await reference.RunAsync());
+        using var loaded = TinyRun.NewReplica(spec);
+        loaded.State = reference.Checkpoints.Load(loaded, reference.Checkpoints.NewestIntact("runs/tiny", long.MaxValue));
+        Assert.Equal(reference.Replicas[0].Events, loaded.Events);
+        Assert.Equal(reference.Replicas[0].RollbackStep, loaded.RollbackStep);
+        Assert.Equal(kind is "bad data" or "little memory", loaded.Events.Count > 0);
 
         var random = new Random(kind.Length);
         for (var round = 0; round < Rounds; round++)
@@ -39,7 +44,9 @@ public sealed class ExactResumeTests
                     replica.State = checkpoints.Load(replica, newest);
                 }
 
-                foreach (var beyond in curve.Keys.Where(s => s > newest).ToList())
+                // The coordinator is gone as well, with what it had not written of the steps before the checkpoint.
+                var recorded = random.NextInt64(newest + 1);
+                foreach (var beyond in curve.Keys.Where(s => s > recorded).ToList())
                 {
                     curve.Remove(beyond);
                 }

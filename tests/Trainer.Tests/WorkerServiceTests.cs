@@ -54,7 +54,9 @@ public sealed class WorkerServiceTests : IAsyncLifetime
         await StopCoordinatorAsync();
         coordinator = await StartCoordinatorAsync(new FakeCoordinator(spec, 2, 100, "runs/tiny/checkpoints/00000008", attempt: 2));
         await coordinator.Finished.WaitAsync(TinyRun.Timeout);
-        Assert.Equal(reference.Sink.Curve[7..], coordinator.Curve);
+
+        // This coordinator knows nothing of the first attempt: the steps before the checkpoint are what it remembers.
+        Assert.Equal(reference.Sink.Curve, coordinator.Curve);
         Assert.Equal(final, Hashes(await store.TryReadManifestAsync("runs/tiny/checkpoints/00000012")));
     }
 
