@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using Google.Protobuf;
@@ -15,12 +16,11 @@ namespace LlmPipeline.Trainer.Worker;
 internal sealed record StepHistory(IReadOnlyList<StepMetrics> Metrics, IReadOnlyList<(long Step, RunEvent Event)> Events, long? RollbackStep)
 {
     /// <summary>As JSON.</summary>
-    public string ToJson() => new JsonObject
+    public string ToJson()
     {
-        ["metrics"] = new JsonArray([.. Metrics.Select(Node)]),
-        ["events"] = new JsonArray([.. Events.Select(e => new JsonObject { ["step"] = e.Step, ["event"] = Node(e.Event) })]),
-        ["rollback_step"] = RollbackStep,
-    }.ToJsonString();
+        var events = Events.Select(e => $$"""{"step":{{e.Step}},"event":{{JsonFormatter.Default.Format(e.Event)}}}""");
+        return $$"""{"metrics":[{{string.Join(",\n", Metrics.Select(m => JsonFormatter.Default.Format(m)))}}],"events":[{{string.Join(",\n", events)}}],"rollback_step":{{RollbackStep?.ToString(CultureInfo.InvariantCulture) ?? "null"}}}""";
+    }
 
     /// <summary>From JSON.</summary>
     /// <exception cref="InvalidDataException">The text is no history.</exception>
@@ -28,17 +28,19 @@ internal sealed record StepHistory(IReadOnlyList<StepMetrics> Metrics, IReadOnly
     {
         try
         {
-            var root = JsonNode.Parse(json)!;
+            var root = JsonNode.Parse(json);
             return new StepHistory(
-                [.. root["metrics"]!.AsArray().Select(node => JsonParser.Default.Parse<StepMetrics>(node!.ToJsonString()))],
-                [.. root["events"]!.AsArray().Select(node => ((long)node!["step"]!, JsonParser.Default.Parse<RunEvent>(node["event"]!.ToJsonString())))],
-                (long?)root["rollback_step"]);
+                [.. Items(root, "metrics").Select(node => JsonParser.Default.Parse<StepMetrics>(node.ToJsonString()))],
+                [.. Items(root, "events").Select(node => (Member(node, "step").GetValue<long>(), JsonParser.Default.Parse<RunEvent>(Member(node, "event").ToJsonString())))],
+                root?["rollback_step"]?.GetValue<long>());
         }
-        catch (Exception exception) when (exception is JsonException or InvalidProtocolBufferException or NullReferenceException or InvalidOperationException or FormatException)
+        catch (Exception exception) when (exception is JsonException or InvalidProtocolBufferException or InvalidOperationException or FormatException)
         {
             throw new InvalidDataException($"{source} is no history of steps: {exception.Message}", exception);
         }
     }
 
-    private static JsonNode Node(IMessage message) => JsonNode.Parse(JsonFormatter.Default.Format(message))!;
+    private static IEnumerable<JsonNode> Items(JsonNode? node, string name) => Member(node, name).AsArray().OfType<JsonNode>();
+
+    private static JsonNode Member(JsonNode? node, string name) => node?[name] ?? throw new FormatException($"there is no '{name}'");
 }

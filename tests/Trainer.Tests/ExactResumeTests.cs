@@ -78,6 +78,19 @@ public sealed class ExactResumeTests
         }
     }
 
+    [Theory]
+    [InlineData("no JSON")]
+    [InlineData("null")]
+    [InlineData("[]")]
+    [InlineData("{}")]
+    [InlineData("""{"metrics":[{"step":"x"}],"events":[]}""")]
+    [InlineData("""{"metrics":[{"unknown":1}],"events":[]}""")]
+    [InlineData("""{"metrics":[],"events":[{"event":{}}]}""")]
+    [InlineData("""{"metrics":7,"events":[]}""")]
+    [InlineData("""{"metrics":[],"events":[],"rollback_step":"x"}""")]
+    public void AHistoryThatIsNoneIsRefusedByName(string json) =>
+        Assert.Contains("00000004/history.json", Assert.Throws<InvalidDataException>(() => StepHistory.Parse(json, "00000004/history.json")).Message, StringComparison.Ordinal);
+
     private static (RunSpec Spec, Func<ITrainingData, Func<int>?, ITrainingData> Wrap) Of(string kind)
     {
         var spec = TinyRun.Spec(s =>
