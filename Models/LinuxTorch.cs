@@ -68,7 +68,7 @@ internal static partial class LinuxTorch
         {
             _torchSharp = LoadTorchSharp(shim);
         }
-        catch (DllNotFoundException exception) when (missing is not null)
+        catch (DllNotFoundException exception) when (missing is not null && exception.Message.Contains("undefined symbol", StringComparison.Ordinal))
         {
             // The loader's message names a copy that is deleted by then, and one of the functions.
             throw new InvalidOperationException($"{Shim} does not load without them", exception);

@@ -107,7 +107,7 @@ internal static class UpdatePass
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static unsafe void Prefetch(ref float buffer, nuint i) => Sse.Prefetch0(Unsafe.AsPointer(ref Unsafe.Add(ref buffer, i + PrefetchDistance)));
+    private static unsafe void Prefetch(ref float buffer, nuint i) => Sse.Prefetch0((float*)Unsafe.AsPointer(ref buffer) + i + PrefetchDistance);
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void RunWhole<TRule>(TRule rule, GradientTerms terms, UpdateBuffers buffers)

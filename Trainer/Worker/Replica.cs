@@ -223,7 +223,7 @@ internal sealed class Replica(int attempt, LanguageModel model, Optimizer optimi
     {
         lock (_lock)
         {
-            if (_history.Count > 0 || _events.Count > 0 || _rollback is not null)
+            if (_history.Count > 0 || _events.Count > 0)
             {
                 return;
             }
@@ -237,8 +237,6 @@ internal sealed class Replica(int attempt, LanguageModel model, Optimizer optimi
             {
                 _events.Enqueue(happened);
             }
-
-            _rollback = history.RollbackStep;
         }
     }
 
@@ -282,6 +280,14 @@ internal sealed class Replica(int attempt, LanguageModel model, Optimizer optimi
     {
         lock (_lock)
         {
+            if (state.Step > State.Step + 1 || state.Step < State.Step || state.Guard.Rollbacks != State.Guard.Rollbacks)
+            {
+                // Others have taken steps that are not known here, or gone back from some that are.
+                _history.Clear();
+                _events.Clear();
+                _rollback = null;
+            }
+
             _device?.HostChanged();
             _deferred = [];
             State = state;
@@ -451,7 +457,7 @@ internal sealed class Replica(int attempt, LanguageModel model, Optimizer optimi
     }
 
     // The times of the last step are still filled in.
-    private StepHistory CopyHistory() => new([.. _history.Select(m => m.Clone())], [.. _events], _rollback);
+    private StepHistory CopyHistory() => new([.. _history.Select(m => m.Clone())], [.. _events]);
 
     /// <summary>Overwrites bytes of the state.</summary>
     public void Write(long offset, ReadOnlySpan<byte> source)

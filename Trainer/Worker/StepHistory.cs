@@ -1,4 +1,3 @@
-using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using Google.Protobuf;
@@ -12,14 +11,16 @@ namespace LlmPipeline.Trainer.Worker;
 /// </summary>
 /// <param name="Metrics">Oldest first.</param>
 /// <param name="Events">What happened, with the steps that were done then; oldest first.</param>
-/// <param name="RollbackStep">The step that training went back to last; null when it did not.</param>
-internal sealed record StepHistory(IReadOnlyList<StepMetrics> Metrics, IReadOnlyList<(long Step, RunEvent Event)> Events, long? RollbackStep)
+internal sealed record StepHistory(IReadOnlyList<StepMetrics> Metrics, IReadOnlyList<(long Step, RunEvent Event)> Events)
 {
+    /// <summary>Reads messages of other versions, too: their numbers are no reason not to load weights.</summary>
+    public static readonly JsonParser Parser = new(JsonParser.Settings.Default.WithIgnoreUnknownFields(true));
+
     /// <summary>As JSON.</summary>
     public string ToJson()
     {
         var events = Events.Select(e => $$"""{"step":{{e.Step}},"event":{{JsonFormatter.Default.Format(e.Event)}}}""");
-        return $$"""{"metrics":[{{string.Join(",\n", Metrics.Select(m => JsonFormatter.Default.Format(m)))}}],"events":[{{string.Join(",\n", events)}}],"rollback_step":{{RollbackStep?.ToString(CultureInfo.InvariantCulture) ?? "null"}}}""";
+        return $$"""{"metrics":[{{string.Join(",\n", Metrics.Select(m => JsonFormatter.Default.Format(m)))}}],"events":[{{string.Join(",\n", events)}}]}""";
     }
 
     /// <summary>From JSON.</summary>
@@ -30,9 +31,8 @@ internal sealed record StepHistory(IReadOnlyList<StepMetrics> Metrics, IReadOnly
         {
             var root = JsonNode.Parse(json);
             return new StepHistory(
-                [.. Items(root, "metrics").Select(node => JsonParser.Default.Parse<StepMetrics>(node.ToJsonString()))],
-                [.. Items(root, "events").Select(node => (Member(node, "step").GetValue<long>(), JsonParser.Default.Parse<RunEvent>(Member(node, "event").ToJsonString())))],
-                root?["rollback_step"]?.GetValue<long>());
+                [.. Items(root, "metrics").Select(node => Parser.Parse<StepMetrics>(node.ToJsonString()))],
+                [.. Items(root, "events").Select(node => (Member(node, "step").GetValue<long>(), Parser.Parse<RunEvent>(Member(node, "event").ToJsonString())))]);
         }
         catch (Exception exception) when (exception is JsonException or InvalidProtocolBufferException or InvalidOperationException or FormatException)
         {

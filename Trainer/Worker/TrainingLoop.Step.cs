@@ -248,7 +248,7 @@ internal sealed partial class TrainingLoop
     }
 
     private IReadOnlyList<StepMetrics> LastMetrics() =>
-        State.LastMetrics is { } json && JsonParser.Default.Parse<StepMetrics>(json) is { } metrics && metrics.Step == State.Step ? [metrics] : [];
+        State.LastMetrics is { } json && StepHistory.Parser.Parse<StepMetrics>(json) is { } metrics && metrics.Step == State.Step ? [metrics] : [];
 
     [LoggerMessage(2502, LogLevel.Warning, "Step {Step} of {Run}: a micro-batch of {Size} sequences does not fit into memory.")]
     private static partial void LogOutOfMemory(ILogger logger, Exception exception, long step, string run, int size);

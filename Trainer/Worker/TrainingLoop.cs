@@ -124,12 +124,12 @@ internal sealed partial class TrainingLoop
         _peakFlops = Ceiling?.Invoke(_replica.Model.Precision) ?? 0;
         if (_place.Rank == 0)
         {
+            // Before the steps: they go back in the record, too, before any of them comes.
+            _progress.Remembered(_replica.Events, _replica.RollbackStep);
             foreach (var metrics in _replica.History.Count > 0 ? _replica.History : LastMetrics())
             {
                 _progress.Step(metrics, State.TrainSeconds);
             }
-
-            _progress.Remembered(_replica.Events, _replica.RollbackStep);
         }
 
         StepMetrics? done = null;

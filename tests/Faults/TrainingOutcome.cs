@@ -45,6 +45,9 @@ public sealed partial record TrainingOutcome(Run Run, IReadOnlyList<StepMetrics>
     public DateTime? FirstStepAfter(DateTime moment, int? workers = null) =>
         Steps.Where(s => s.Time.ToDateTime() > moment && (workers is null || s.WorkerCount == workers)).Select(s => (DateTime?)s.Time.ToDateTime()).Min();
 
+    /// <summary>When a step began. Its time is that of its update; validation and checkpoint come after it.</summary>
+    public static DateTime Began(StepMetrics step) => step.Time.ToDateTime().AddSeconds(step.Phases.Validation + step.Phases.Checkpoint - step.StepSeconds);
+
     /// <summary>The last step done before a moment; 0 when there is none.</summary>
     public long LastStepBefore(DateTime moment) => Steps.Where(s => s.Time.ToDateTime() <= moment).Select(s => s.Step).DefaultIfEmpty().Max();
 

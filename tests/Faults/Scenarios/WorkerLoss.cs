@@ -79,7 +79,7 @@ public static class WorkerLoss
         Scenario.Require(first is not null, "No step of three workers came.", cluster, outcome);
         return
         [
-            new Figure("steps begun after its epoch was decided, up to the first with it", outcome.Steps.Count(s => s.Step <= first!.Step && s.Time.ToDateTime().AddSeconds(-s.StepSeconds) > began), 2),
+            new Figure("steps begun after its epoch was decided, up to the first with it", outcome.Steps.Count(s => s.Step <= first!.Step && TrainingOutcome.Began(s) > began), 2),
             new Figure("longest pause of the others in seconds", outcome.LongestPause(began.AddSeconds(-2), began.AddSeconds(5)), 1),
             new Figure("steps lost", outcome.StepsRepeated(began), 0, IsTime: false),
         ];
@@ -106,7 +106,6 @@ public static class WorkerLoss
         var isUp = true;
         while (DateTime.UtcNow - started < TimeSpan.FromSeconds(seconds))
         {
-            memory.Add((DateTime.UtcNow - started, [.. processes.Select(p => p.ResidentBytes)]));
             if (isUp)
             {
                 flapping.Kill();
@@ -117,7 +116,11 @@ public static class WorkerLoss
             }
 
             isUp = !isUp;
-            await Task.Delay(TimeSpan.FromSeconds(2.5));
+            for (var i = 0; i < 10; i++)
+            {
+                memory.Add((DateTime.UtcNow - started, [.. processes.Select(p => p.ResidentBytes)]));
+                await Task.Delay(TimeSpan.FromSeconds(0.25));
+            }
         }
 
         var ended = DateTime.UtcNow;
