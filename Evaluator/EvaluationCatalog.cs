@@ -25,7 +25,7 @@ internal sealed partial class EvaluationCatalog(IBlobStore store, EvaluatorTelem
         Collection = "evaluations",
         File = "evaluation.json",
         Serialize = new JsonFormatter(JsonFormatter.Settings.Default.WithIndentation()).Format,
-        Parse = new JsonParser(JsonParser.Settings.Default.WithIgnoreUnknownFields(true)).Parse<Evaluation>,
+        Parse = StoredMessages.Parser.Parse<Evaluation>,
         Copy = e => e.Clone(),
         CreateTime = e => e.CreateTime?.ToDateTimeOffset() ?? default,
         State = e => e.State,

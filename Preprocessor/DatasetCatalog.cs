@@ -25,7 +25,7 @@ internal sealed partial class DatasetCatalog(
         Collection = "datasets",
         File = "dataset.json",
         Serialize = new JsonFormatter(JsonFormatter.Settings.Default.WithIndentation()).Format,
-        Parse = new JsonParser(JsonParser.Settings.Default.WithIgnoreUnknownFields(true)).Parse<Dataset>,
+        Parse = StoredMessages.Parser.Parse<Dataset>,
         Copy = d => d.Clone(),
         CreateTime = d => d.CreateTime?.ToDateTimeOffset() ?? default,
         State = d => d.State,

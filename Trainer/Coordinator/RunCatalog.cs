@@ -18,7 +18,7 @@ internal sealed partial class RunCatalog(IBlobStore store, TimeProvider time, IL
         Collection = "runs",
         File = "run.json",
         Serialize = new JsonFormatter(JsonFormatter.Settings.Default.WithIndentation()).Format,
-        Parse = json => RunEvents.Numbered(new JsonParser(JsonParser.Settings.Default.WithIgnoreUnknownFields(true)).Parse<Run>(json)),
+        Parse = json => RunEvents.Numbered(StoredMessages.Parser.Parse<Run>(json)),
         Copy = r => r.Clone(),
         CreateTime = r => r.CreateTime?.ToDateTimeOffset() ?? default,
         State = r => r.State,

@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Text;
 using Google.Protobuf;
 using LlmPipeline.Runs.V1;
+using LlmPipeline.ServiceDefaults;
 using LlmPipeline.Storage;
 
 namespace LlmPipeline.Trainer.Coordinator;
@@ -14,8 +15,6 @@ internal sealed class StepMetricsLog
 {
     /// <summary>Steps after which a segment is full.</summary>
     public const int SegmentSteps = 2000;
-
-    private static readonly JsonParser Parser = new(JsonParser.Settings.Default.WithIgnoreUnknownFields(true));
 
     private readonly IBlobStore _store;
     private readonly string _run;
@@ -75,7 +74,7 @@ internal sealed class StepMetricsLog
             {
                 try
                 {
-                    log.Put(Parser.Parse<StepMetrics>(line));
+                    log.Put(StoredMessages.Parser.Parse<StepMetrics>(line));
                 }
                 catch (Exception exception) when (exception is InvalidProtocolBufferException or InvalidJsonException)
                 {

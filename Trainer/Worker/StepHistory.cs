@@ -2,6 +2,7 @@ using System.Text.Json;
 using System.Text.Json.Nodes;
 using Google.Protobuf;
 using LlmPipeline.Runs.V1;
+using LlmPipeline.ServiceDefaults;
 
 namespace LlmPipeline.Trainer.Worker;
 
@@ -13,9 +14,6 @@ namespace LlmPipeline.Trainer.Worker;
 /// <param name="Events">What happened, with the steps that were done then; oldest first.</param>
 internal sealed record StepHistory(IReadOnlyList<StepMetrics> Metrics, IReadOnlyList<(long Step, RunEvent Event)> Events)
 {
-    /// <summary>Reads messages of other versions, too: their numbers are no reason not to load weights.</summary>
-    public static readonly JsonParser Parser = new(JsonParser.Settings.Default.WithIgnoreUnknownFields(true));
-
     /// <summary>As JSON.</summary>
     public string ToJson()
     {
@@ -31,8 +29,8 @@ internal sealed record StepHistory(IReadOnlyList<StepMetrics> Metrics, IReadOnly
         {
             var root = JsonNode.Parse(json);
             return new StepHistory(
-                [.. Items(root, "metrics").Select(node => Parser.Parse<StepMetrics>(node.ToJsonString()))],
-                [.. Items(root, "events").Select(node => (Member(node, "step").GetValue<long>(), Parser.Parse<RunEvent>(Member(node, "event").ToJsonString())))]);
+                [.. Items(root, "metrics").Select(node => StoredMessages.Parser.Parse<StepMetrics>(node.ToJsonString()))],
+                [.. Items(root, "events").Select(node => (Member(node, "step").GetValue<long>(), StoredMessages.Parser.Parse<RunEvent>(Member(node, "event").ToJsonString())))]);
         }
         catch (Exception exception) when (exception is JsonException or InvalidProtocolBufferException or InvalidOperationException or FormatException)
         {

@@ -3,6 +3,7 @@ using Google.Protobuf;
 using Google.Protobuf.WellKnownTypes;
 using LlmPipeline.Models;
 using LlmPipeline.Runs.V1;
+using LlmPipeline.ServiceDefaults;
 using LlmPipeline.Trainer.Collectives;
 using LlmPipeline.Trainer.Optimizers;
 
@@ -248,7 +249,7 @@ internal sealed partial class TrainingLoop
     }
 
     private IReadOnlyList<StepMetrics> LastMetrics() =>
-        State.LastMetrics is { } json && StepHistory.Parser.Parse<StepMetrics>(json) is { } metrics && metrics.Step == State.Step ? [metrics] : [];
+        State.LastMetrics is { } json && StoredMessages.Parser.Parse<StepMetrics>(json) is { } metrics && metrics.Step == State.Step ? [metrics] : [];
 
     [LoggerMessage(2502, LogLevel.Warning, "Step {Step} of {Run}: a micro-batch of {Size} sequences does not fit into memory.")]
     private static partial void LogOutOfMemory(ILogger logger, Exception exception, long step, string run, int size);
