@@ -11,7 +11,7 @@ public static class BaseModel
 
     /// <summary>
     /// Creates a network with the weights of a base. Further ids have the mean of the base's embeddings, and a little noise, as
-    /// theirs (Hewitt 2021); what the base lacks (a classification head of other labels, low-rank updates) is fresh. An adapter beside the
+    /// theirs (Hewitt 2021); what the base lacks (a classification head of other labels or another pooling, low-rank updates) is fresh. An adapter beside the
     /// base is merged into it.
     /// </summary>
     /// <param name="folder">The base's directory.</param>
@@ -28,10 +28,10 @@ public static class BaseModel
         try
         {
             var sources = source.Parameters.Views.ToDictionary(v => v.Name);
-            var sameLabels = config.Labels is not null && source.Config.Labels is not null && config.Labels.SequenceEqual(source.Config.Labels);
+            var sameHead = config.Labels is not null && source.Config.Labels is not null && config.Labels.SequenceEqual(source.Config.Labels) && config.Pooling == source.Config.Pooling;
             foreach (var view in model.Parameters.Views.Concat(model.Parameters.FrozenViews))
             {
-                if (sources.TryGetValue(view.Name, out var known) && (view.Name != ParameterLayout.Score || sameLabels))
+                if (sources.TryGetValue(view.Name, out var known) && (view.Name != ParameterLayout.Score || sameHead))
                 {
                     Copy(source.Parameters.ValuesOf(view.Name), known.Shape, model.Parameters.ValuesOf(view.Name), view, source.Config, config, seed);
                 }

@@ -4,12 +4,13 @@ using System.Text.Json.Nodes;
 
 namespace LlmPipeline.Models;
 
-/// <summary>What transformers' <c>...ForSequenceClassification</c> adds to <c>config.json</c>: <c>id2label</c>, <c>label2id</c>.</summary>
+/// <summary>What transformers' <c>...ForSequenceClassification</c> adds to <c>config.json</c>: <c>id2label</c>, <c>label2id</c>; and what its head reads (as ModernBERT's <c>classifier_pooling</c>).</summary>
 internal static class ClassifierConfig
 {
     private const string Architectures = "architectures";
     private const string IdToLabel = "id2label";
     private const string LabelCount = "num_labels";
+    private const string PoolingKey = "classifier_pooling";
     private const string Suffix = "ForSequenceClassification";
 
     /// <summary>Adds the labels of a classifier.</summary>
@@ -31,7 +32,18 @@ internal static class ClassifierConfig
         json["label2id"] = new JsonObject(labels.Select((label, id) => KeyValuePair.Create(label, (JsonNode?)id)));
         json[LabelCount] = labels.Count;
         json["pad_token_id"] = config.EndOfTextId;
+        if (config.Pooling != Pooling.Last)
+        {
+            // Those of transformers that this architecture has read the last id, and would compute another function.
+            json[Architectures] = new JsonArray("Pooled" + name + Suffix);
+            json[PoolingKey] = Poolings.NameOf(config.Pooling);
+        }
     }
+
+    /// <summary>What the head of a classifier reads; the last id of any other network.</summary>
+    /// <exception cref="InvalidDataException">It is none of the ways there are.</exception>
+    public static Pooling PoolingOf(ConfigKeys keys) => Labels(keys) is null ? Pooling.Last
+        : Poolings.Of(keys.Text(PoolingKey, Poolings.NameOf(Pooling.Last))) ?? throw keys.Wrong(PoolingKey, $"'{keys.Text(PoolingKey, "")}'; there is {string.Join(", ", Poolings.Names)}");
 
     /// <summary>The labels of a classifier; null of a language model. Unnamed ones are LABEL_0, LABEL_1, ..., as in transformers.</summary>
     /// <exception cref="InvalidDataException">They are not numbered from 0 on.</exception>

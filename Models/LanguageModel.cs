@@ -152,9 +152,15 @@ public abstract class LanguageModel : ITokenModel
     /// <summary>Logits of the next token, or of the classes, for every position; without dropout and without a graph.</summary>
     /// <param name="ids_BT">int64, T at most the context length, on any device.</param>
     /// <returns>fp32 (B, T, V) or (B, T, classes); the caller disposes it.</returns>
+    /// <exception cref="InvalidOperationException">It is a classifier that reads more than the last id.</exception>
     public Tensor Forward(Tensor ids_BT)
     {
         ArgumentNullException.ThrowIfNull(ids_BT);
+        if (Pools)
+        {
+            throw new InvalidOperationException($"The model reads a document as a whole (pooling {Poolings.NameOf(Config.Pooling)}) and has no classes at each position. Classify with it.");
+        }
+
         var shape = ids_BT.shape;
         if (shape.Length != 2 || shape[1] > Config.Context)
         {
@@ -338,7 +344,7 @@ public abstract class LanguageModel : ITokenModel
         }
     }
 
-    /// <summary>Log-probabilities of the classes after the last id of a sequence.</summary>
+    /// <summary>Log-probabilities of the classes of a sequence.</summary>
     /// <param name="ids_T">At least 1, at most the context length.</param>
     /// <param name="logProbabilities">Receives one number a class, in nats.</param>
     /// <exception cref="ArgumentException">The length does not fit, or an id is not of the vocabulary.</exception>
@@ -359,7 +365,9 @@ public abstract class LanguageModel : ITokenModel
         using var scope = NewDisposeScope();
         using var inference = inference_mode();
         var x_TC = Blocks(Ids(ids_T), new Pass(1));
-        var logits = Head(FinalNorm(x_TC.narrow(0, ids_T.Length - 1, 1))).to(float64).log_softmax(1).cpu().contiguous();
+        int[] last = [ids_T.Length - 1];
+        var x_1C = Pools ? DocumentPooling.Of(FinalNorm(x_TC), last, 1, Config.Pooling) : FinalNorm(x_TC.narrow(0, last[0], 1));
+        var logits = Head(x_1C).to(float64).log_softmax(1).cpu().contiguous();
         MemoryMarshal.Cast<byte, double>(logits.bytes).CopyTo(logProbabilities);
     }
 
@@ -384,6 +392,12 @@ public abstract class LanguageModel : ITokenModel
 
     /// <summary>Number of blocks between the embedding and the final norm.</summary>
     private protected abstract int BlockCount { get; }
+
+    /// <summary>
+    /// It is a classifier that reads more than the last id. Its dropout before the head is behind the pooling: a largest value
+    /// among those that are scaled up in training would be another one without.
+    /// </summary>
+    private protected bool Pools => Config.Pooling != Pooling.Last;
 
     /// <summary>(N, C) for (N) ids.</summary>
     private protected abstract Tensor Embed(Tensor ids_N, Pass pass);
@@ -474,6 +488,12 @@ public abstract class LanguageModel : ITokenModel
     {
         var x_NC = Blocks(Ids(inputs_BT), pass with { Padding_B11T = PaddingOf(targets_BT, places_M, pass.Batch) });
         var targets_N = Ids(targets_BT);
+        if (Pools)
+        {
+            var pooled_MC = DocumentPooling.Of(FinalNorm(x_NC), places_M, pass.Batch, Config.Pooling);
+            return (pass.Dropout?.Apply(pooled_MC) ?? pooled_MC, targets_N.index_select(0, Ids(places_M)));
+        }
+
         if (places_M.Length < targets_BT.Length)
         {
             var rows_M = Ids(places_M);

@@ -81,6 +81,9 @@ public sealed record ModelConfig
     /// </summary>
     public IReadOnlyList<string>? Labels { get; init; }
 
+    /// <summary>What the classification head reads; <see cref="Pooling.Last"/> for a language model.</summary>
+    public Pooling Pooling { get; init; }
+
     /// <summary>Number of classes; 0 for a language model.</summary>
     public int Classes => Labels?.Count ?? 0;
 
@@ -108,6 +111,7 @@ public sealed record ModelConfig
         Check(Objective == Objective.Causal ? MaskTokenId is null : MaskTokenId >= 0 && MaskTokenId < VocabularySize,
             $"MaskTokenId is {MaskTokenId?.ToString(System.Globalization.CultureInfo.InvariantCulture) ?? "null"}; it must be an id of the vocabulary where Objective is Masked, and null elsewhere.");
         Check(Labels is null || !DirectConnections, "Labels and DirectConnections are set; connections from the embedding to the vocabulary have no place in a classifier.");
+        Check(Labels is not null || Pooling == Pooling.Last, $"Pooling is {Pooling}, but there are no Labels; a language model predicts at each place by itself.");
         architecture.Validate(this);
         Tuning?.Validate(this, architecture);
     }

@@ -55,7 +55,7 @@ internal sealed class FeedForward : LanguageModel
     {
         var input = index == 0 || _direct is null ? x_NC : x_NC.narrow(1, 0, Config.Width);
         var h_NH = _hidden[index].Forward(input).tanh();
-        h_NH = pass.Dropout?.Apply(h_NH) ?? h_NH;
+        h_NH = Pools && index == BlockCount - 1 ? h_NH : pass.Dropout?.Apply(h_NH) ?? h_NH;
         return _direct is null ? h_NH : cat([h_NH, index == 0 ? x_NC : x_NC.narrow(1, Config.Width, _direct.shape[1])], 1);
     }
 

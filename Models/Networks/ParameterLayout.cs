@@ -12,7 +12,7 @@ internal static class ParameterLayout
     /// <summary>Suffix of the name of a layer's B, (out, rank).</summary>
     public const string LoraB = ".lora_B.weight";
 
-    /// <summary>The classification head, (classes, C).</summary>
+    /// <summary>The classification head, (classes, C), or (classes, 3 C) where three states are read.</summary>
     public const string Score = "score.weight";
 
     /// <summary>Name and shape of every tensor that the file of a network has: that of the architecture, with the head that the config asks for.</summary>
@@ -24,7 +24,7 @@ internal static class ParameterLayout
             return architecture.Tensors(config);
         }
 
-        return architecture.Tensors(config).Where(t => !architecture.IsHead(t.Name)).Prepend(new TensorShape(Score, [config.Classes, config.Width]));
+        return architecture.Tensors(config).Where(t => !architecture.IsHead(t.Name)).Prepend(new TensorShape(Score, [config.Classes, config.Width * Poolings.States(config.Pooling)]));
     }
 
     /// <summary>Places the tensors of a network in its buffers.</summary>

@@ -46,7 +46,8 @@ internal sealed class Recurrent : LanguageModel
     private protected override Tensor Block(int index, Tensor x_NC, Pass pass)
     {
         var byHand = Device.type == DeviceType.CPU && !InPlainOps;
-        var y_NH = Drop(_layers[index].Forward(x_NC, pass, Config.RecurrentDropout, pass.OfBlock<RecurrentState>(index), byHand), pass);
+        var y_NH = _layers[index].Forward(x_NC, pass, Config.RecurrentDropout, pass.OfBlock<RecurrentState>(index), byHand);
+        y_NH = Pools && index == BlockCount - 1 ? y_NH : Drop(y_NH, pass);
         return index < BlockCount - 1 ? y_NH : y_NH.view(-1, pass.Batch, Config.Width).transpose(0, 1).reshape(-1, Config.Width);
     }
 

@@ -17,8 +17,8 @@ internal static class FineTuneResolver
 
     private static readonly string[] Methods = ["full", "frozen", "lora"];
 
-    // A fine-tuning may regularize as it likes.
-    private static readonly string[] FreeKeys = ["dropout", "variational_dropout", "recurrent_dropout"];
+    // A fine-tuning may regularize, and read what it is to classify, as it likes.
+    private static readonly string[] FreeKeys = ["dropout", "variational_dropout", "recurrent_dropout", "pooling"];
 
     /// <summary>Returns the spec with base, model and tokenizer filled in; a spec without <c>fine_tune</c> as it is.</summary>
     /// <param name="spec">As it was sent.</param>
@@ -172,6 +172,7 @@ internal static class FineTuneResolver
         Set(config.RecurrentDropout > 0, () => model.RecurrentDropout = config.RecurrentDropout);
         Set(config.Window > 0, () => model.Window = config.Window);
         Set(config.DirectConnections, () => model.DirectConnections = true);
+        Set(config.Classes > 0, () => model.Pooling = Poolings.NameOf(config.Pooling));
         return model;
 
         static void Set(bool condition, Action set)

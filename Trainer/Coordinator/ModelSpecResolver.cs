@@ -49,6 +49,8 @@ internal static class ModelSpecResolver
         SpecCheck.OneOf(resolved.Objective, ["causal", "masked"], "model.objective");
         SpecCheck.That(resolved.Objective == "causal" || ModelPresets.Transformers.Contains(resolved.Architecture), "model.objective",
             $"is masked, but a {resolved.Architecture} sees only what comes before a token; take model.architecture gpt2 or llama");
+        resolved.Pooling = resolved.HasPooling ? resolved.Pooling : Poolings.NameOf(Pooling.Last);
+        SpecCheck.OneOf(resolved.Pooling, Poolings.Names, "model.pooling");
         return resolved;
     }
 

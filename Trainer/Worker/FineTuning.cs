@@ -1,5 +1,6 @@
 using LlmPipeline.Models;
 using LlmPipeline.Runs.V1;
+using LlmPipeline.ServiceDefaults;
 using LlmPipeline.Storage;
 using TorchSharp;
 
@@ -15,8 +16,14 @@ internal static class FineTuning
     /// <param name="checkpoint">The weights come from this checkpoint later; empty when they do not.</param>
     /// <param name="device">Where it computes.</param>
     /// <param name="cancellationToken">Ends the reading.</param>
+    /// <exception cref="FatalTrainingException">It is to read documents for their class, and they have none.</exception>
     public static async Task<LanguageModel> CreateAsync(IBlobStore store, RunSpec spec, TrainingDataset dataset, string checkpoint, torch.Device device, CancellationToken cancellationToken)
     {
+        if (dataset.Labels is null && TrainingSettings.PoolingOf(spec) != Pooling.Last)
+        {
+            throw new FatalTrainingException(ErrorReasons.InvalidSpec, $"model.pooling is {spec.Model.Pooling}, but the documents of '{dataset.Name}' have no labels to classify by. Name a dataset with labels, or leave it out.");
+        }
+
         if (spec.FineTune is not { } tune)
         {
             return LanguageModel.Create(TrainingSettings.ModelOf(spec, dataset.VocabularySize, dataset.EndOfTextId, dataset.MaskTokenId) with { Labels = dataset.Labels }, spec.Seed, device);
@@ -37,6 +44,7 @@ internal static class FineTuning
         VariationalDropout = spec.Model.VariationalDropout,
         RecurrentDropout = spec.Model.RecurrentDropout,
         Labels = dataset.Labels,
+        Pooling = TrainingSettings.PoolingOf(spec),
         Tuning = spec.FineTune.Method switch
         {
             "frozen" => new TuningOptions { FrozenBlocks = spec.FineTune.FrozenBlocks, FrozenEmbedding = spec.FineTune.FrozenEmbedding },

@@ -133,11 +133,15 @@ internal sealed record TrainingSettings
         RecurrentDropout = spec.Model.RecurrentDropout,
         Window = spec.Model.Window,
         DirectConnections = spec.Model.DirectConnections,
+        Pooling = PoolingOf(spec),
         EndOfTextId = endOfTextId,
         Objective = IsMasked(spec) ? Objective.Masked : Objective.Causal,
         MaskTokenId = !IsMasked(spec) ? null : maskTokenId ?? throw new FatalTrainingException(ServiceDefaults.ErrorReasons.InvalidSpec,
             $"model.objective is masked, but the tokenizer of the dataset has no special token {Text.SpecialTokens.Mask}. Add it to dataset.tokenizer.special_tokens and make the dataset again."),
     };
+
+    /// <summary>What the classification head of a resolved spec's network reads, where it has one.</summary>
+    public static Pooling PoolingOf(RunSpec spec) => spec.Model.HasPooling ? Poolings.Of(spec.Model.Pooling)!.Value : Pooling.Last;
 
     private static GuardOptions GuardOf(TrainingSpec training)
     {

@@ -47,7 +47,7 @@ public sealed class FineTuningTests
         // Which of two kinds of sentence it is.
         var classifier = await RunAsync(pipeline, "kinds", pipeline.Spec(s =>
         {
-            s.Model = null;
+            s.Model = new ModelSpec { Pooling = "concat" };
             s.Dataset = new DatasetSpec { Sources = { pipeline.WriteText("kinds.jsonl", Labelled()) }, LabelField = "kind", Split = new SplitSpec { ValidationFraction = 0.2 } };
             s.FineTune = new FineTuneSpec { Base = "models/basis" };
             s.Evaluation = new EvaluationSpec();

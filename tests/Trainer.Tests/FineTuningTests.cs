@@ -62,6 +62,27 @@ public sealed class FineTuningTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task WhatAHeadReadsIsTheSpecsToSayWhereDocumentsHaveLabels()
+    {
+        var spec = TuningSpec("full");
+        spec.Model.Pooling = "concat";
+        var labelled = TinyRun.Dataset() with { Labels = TinyRun.Labels };
+        using (var model = await FineTuning.CreateAsync(_store, spec, labelled, "", torch.CPU, CancellationToken.None))
+        {
+            Assert.Equal(Pooling.Concat, model.Config.Pooling);
+        }
+
+        spec.FineTune = null;
+        using (var fresh = await FineTuning.CreateAsync(_store, spec, labelled, "", torch.CPU, CancellationToken.None))
+        {
+            Assert.Equal(Pooling.Concat, fresh.Config.Pooling);
+        }
+
+        var wrong = await Assert.ThrowsAsync<FatalTrainingException>(() => FineTuning.CreateAsync(_store, spec, TinyRun.Dataset(), "", torch.CPU, CancellationToken.None));
+        Assert.Contains("model.pooling is concat, but the documents of 'datasets/tiny' have no labels", wrong.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task ALowRankRunResumesBitForBitFromItsCheckpoint()
     {
         var spec = TuningSpec("lora");

@@ -34,14 +34,16 @@ public sealed class LabelledDataTests
     }
 
     [Theory]
-    [InlineData(2)]
-    [InlineData(3)]
-    public async Task AnyNumberOfWorkersTrainsTheSameClassifier(int size)
+    [InlineData(2, "last")]
+    [InlineData(3, "last")]
+    [InlineData(2, "concat")]
+    public async Task AnyNumberOfWorkersTrainsTheSameClassifier(int size, string pooling)
     {
-        using var one = new LoopHarness(TinyRun.Spec(), 1, labelled: true);
+        var spec = TinyRun.Spec(s => s.Model.Pooling = pooling);
+        using var one = new LoopHarness(spec, 1, labelled: true);
         Assert.Equal([LoopOutcome.Finished], await one.RunAsync());
         Assert.True(one.Replicas[0].Model.GradientRanges(LoopHarness.SmallestRange).Count > 1, "Nothing goes out before the backward pass is over.");
-        using var many = new LoopHarness(TinyRun.Spec(), size, labelled: true);
+        using var many = new LoopHarness(spec, size, labelled: true);
         Assert.All(await many.RunAsync(), outcome => Assert.Equal(LoopOutcome.Finished, outcome));
         Assert.True(one.Sink.Curve[^1].Loss < one.Sink.Curve[0].Loss);
         Assert.Equal(one.Sink.Curve, many.Sink.Curve);

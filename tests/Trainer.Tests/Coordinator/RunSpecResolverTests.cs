@@ -35,7 +35,7 @@ public sealed class RunSpecResolverTests
     public void DefaultsAreThoseOfTheProto()
     {
         var spec = Resolve();
-        Assert.Equal(new ModelSpec { Preset = "gpt-tiny", Architecture = "gpt2", Layers = 4, Heads = 6, Width = 192, Context = 128, Dropout = 0, Bias = true, Tied = true, Objective = "causal" }, spec.Model);
+        Assert.Equal(new ModelSpec { Preset = "gpt-tiny", Architecture = "gpt2", Layers = 4, Heads = 6, Width = 192, Context = 128, Dropout = 0, Bias = true, Tied = true, Objective = "causal", Pooling = "last" }, spec.Model);
         Assert.Equal(new OptimizerSpec { Kind = "adamw", LearningRate = 1e-3, MinLearningRate = 1e-4, WarmupSteps = 100, Beta1 = 0.9, Beta2 = 0.99, Epsilon = 1e-8, WeightDecay = 0.1, ClipNorm = 1, L2 = 0, ClipValue = 0, Schedule = "cosine" }, spec.Optimizer);
         Assert.Equal(new TrainingSpec { Steps = 1000, BatchSize = 32, MicroBatchSize = 8, ValidationInterval = 250, ValidationSequences = 200, CheckpointInterval = 250, KeepCheckpoints = 2, MaxSeconds = 0, MinWorkers = 1, StartWorkers = 1, MaxWorkers = 4, Rebalance = true, Exchange = new ExchangeSpec { Wire = "fp32" }, Precision = "fp32", OnAnomaly = "skip", MaxAnomalies = 5, AnomalyWindow = 500, SpikeDeviation = 10, MaxNormFactor = 1000, SampleTokens = 64, LabelSmoothing = 0, Patience = 0, MinImprovement = 0 }, spec.Training);
         Assert.Equal(new EvaluationSpec { Split = "validation", BleuSamples = 64, BleuTokens = 32, NgramOrder = 3, Checkpoint = "best" }, spec.Evaluation);
@@ -109,6 +109,7 @@ public sealed class RunSpecResolverTests
             Tied = true,
             RopeTheta = 10_000,
             Objective = "causal",
+            Pooling = "last",
         };
         Assert.Equal(tiny, Resolve(s => s.Model = new ModelSpec { Architecture = "llama" }).Model);
         Assert.Equal(tiny, Resolve(s => s.Model = new ModelSpec { Preset = "llama-tiny" }).Model);
@@ -233,6 +234,8 @@ public sealed class RunSpecResolverTests
         { "evaluation.bleu_samples is 4", "continues no text", s => (s.Model, s.Evaluation) = (new ModelSpec { Objective = "masked" }, new EvaluationSpec { BleuSamples = 4 }) },
         { "evaluation.ngram_order is 3", "cannot be compared", s => (s.Model, s.Evaluation) = (new ModelSpec { Objective = "masked" }, new EvaluationSpec { NgramOrder = 3 }) },
         { "model.objective is 'span'", "causal, masked", s => s.Model = new ModelSpec { Objective = "span" } },
+        { "model.pooling is 'median'", "last, mean, max, concat", s => s.Model = new ModelSpec { Pooling = "median" } },
+        { "model.pooling is mean, but the documents of dataset have no labels", "dataset.label_field", s => s.Model = new ModelSpec { Pooling = "mean" } },
         { "model.layers is 0", "from 1 to 1024", s => s.Model = new ModelSpec { Layers = 0 } },
         { "model.heads is 5, but must divide model.width 192", "4 and 6", s => s.Model = new ModelSpec { Heads = 5 } },
         { "model.width is -1", "from 1", s => s.Model = new ModelSpec { Width = -1 } },
