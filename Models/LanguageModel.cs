@@ -519,7 +519,7 @@ public abstract class LanguageModel : ITokenModel
             values.Slice(place + 1, time - 1 - (place % time)).Fill(float.NegativeInfinity);
         }
 
-        return padding.view(batch, 1, 1, time).to(Device);
+        return padding.view(batch, 1, 1, time).On(Device);
     }
 
     private static int[] Places(ReadOnlySpan<int> targets_BT)
@@ -567,7 +567,7 @@ public abstract class LanguageModel : ITokenModel
             values[i] = ids[i];
         }
 
-        return Device.type == DeviceType.CPU ? tensor : tensor.pin_memory().to(Device, non_blocking: true);
+        return tensor.On(Device);
     }
 
     private int CheckBatch(ReadOnlySpan<int> inputs_BT, ReadOnlySpan<int> targets_BT, int batch)

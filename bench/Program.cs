@@ -59,7 +59,7 @@ static int Usage()
           ablation TEXT [--anew] [workers=N]  each means against overfitting alone and together, on TEXT (Tiny Shakespeare); resumable
           optimizer [ROUNDS]                a step of AdamW over 10.7 million parameters against PyTorch's (needs python3-torch); default 5
           text-memory [PART ...] [scale=S]  peak memory and throughput from files to shards: 100mb, 4gb, line, files; needs 20 GB of disk
-          mr [folds=N] [--anew]             sentence polarity: from word vectors and from a language model against from scratch, 10 folds; resumable (needs LLMPIPELINE_TEST_DATA, npm)
+          mr [folds=N] [--anew]             sentence polarity: from word vectors and from film reviews against from scratch, 10 folds; resumable (needs LLMPIPELINE_TEST_DATA, npm)
           allreduce [ROUNDS [RANKS [FLOATS]]]  gradients summed over gRPC beside Gloo and plain sockets, 2 and 4 ranks, 10 and 100 million; default 6
                                             (needs /usr/bin/python3 with torch)
           efficiency [ROUNDS [MICRO-BATCHES]]  two workers on a core each beside one on half the batch; default 12

@@ -49,8 +49,8 @@ internal static class DocumentPooling
             }
         }
 
-        return places.to(x_MLC.device);
+        return places.On(x_MLC.device);
     }
 
-    private static Tensor Int64(int[] numbers, Func<int, long> value, Device device) => tensor([.. numbers.Select(value)], int64).to(device);
+    private static Tensor Int64(int[] numbers, Func<int, long> value, Device device) => tensor([.. numbers.Select(value)], int64).On(device);
 }

@@ -5,11 +5,16 @@ using LlmPipeline.Text;
 
 namespace LlmPipeline.Bench.Mr;
 
+/// <summary>A text with its class.</summary>
+/// <param name="Text">Words and punctuation in lower case, spaces between them.</param>
+/// <param name="Label">0 negative, 1 positive.</param>
+internal record LabelledText(string Text, int Label);
+
 /// <summary>A sentence with its class.</summary>
 /// <param name="Text">As the file has it, trimmed.</param>
 /// <param name="Label">0 negative, 1 positive.</param>
 /// <param name="Hash">First 64 bits of the SHA-256 of the text: what folds are made by, so that equal sentences are in one fold.</param>
-internal sealed record Sentence(string Text, int Label, ulong Hash)
+internal sealed record Sentence(string Text, int Label, ulong Hash) : LabelledText(Text, Label)
 {
     public const int Folds = 10;
 
@@ -22,7 +27,7 @@ internal sealed record Sentence(string Text, int Label, ulong Hash)
     public bool IsAmongFew => Hash / 100 % 10 == 0;
 }
 
-/// <summary>The sentence polarity data (Pang and Lee 2005) and the text to pretrain on.</summary>
+/// <summary>The sentence polarity data (Pang and Lee 2005).</summary>
 internal static class MrData
 {
     public static readonly string[] Labels = ["negative", "positive"];
@@ -34,23 +39,6 @@ internal static class MrData
             .Select(l => l.Trim()).Where(l => l.Length > 0)
             .Select(l => new Sentence(l, label, BinaryPrimitives.ReadUInt64LittleEndian(SHA256.HashData(Encoding.UTF8.GetBytes(l)))))),
     ];
-
-    /// <summary>WikiText-2 written as the sentences are: lower case, no <c>&lt;unk&gt;</c>, no marks of headings and of joined hyphens.</summary>
-    public static string Pretraining(string data, string part)
-    {
-        var text = new StringBuilder();
-        foreach (var line in File.ReadLines(Path.Combine(data, "wikitext-2", part + ".txt")))
-        {
-            var words = line.Split(' ', StringSplitOptions.RemoveEmptyEntries);
-            if (words.Length > 0 && words[0] != "=")
-            {
-                text.AppendJoin(' ', words.Where(w => w != "<unk>").Select(w => w.Replace("@-@", "-", StringComparison.Ordinal).Replace("@,@", ",", StringComparison.Ordinal).Replace("@.@", ".", StringComparison.Ordinal).ToLowerInvariant()));
-                text.Append('\n');
-            }
-        }
-
-        return text.ToString();
-    }
 }
 
 /// <summary>Ids in memory, with the ends of their documents.</summary>

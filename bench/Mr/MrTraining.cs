@@ -18,21 +18,21 @@ internal sealed class MrTraining : IDisposable
     /// <summary>The name of <see cref="TakeVectorsAsync"/>'s network.</summary>
     public const string Vectors = "vectors";
 
-    private const string PretrainedName = "models/pretrained";
+    /// <summary>The name of <see cref="PretrainAsync"/>'s network.</summary>
+    public const string Reviews = "reviews";
+
     private const string EmbeddingName = "embedding.weight";
 
     private readonly ServiceProvider _services = new ServiceCollection().AddMetrics().BuildServiceProvider();
-    private readonly string _data;
     private readonly string _folder;
     private readonly IBlobStore _store;
     private readonly ITokenizer _tokenizer;
 
-    /// <param name="data">Where the text is.</param>
     /// <param name="folder">Where what was trained is kept.</param>
     /// <param name="sentences">Their words are the vocabulary, whether or not they are trained on.</param>
-    public MrTraining(string data, string folder, IEnumerable<Sentence> sentences)
+    public MrTraining(string folder, IEnumerable<Sentence> sentences)
     {
-        (_data, _folder) = (data, folder);
+        _folder = folder;
         _store = BlobStore.Open($"folder={folder}");
         TorchRuntime.Initialize();
         _tokenizer = Tokenizer(sentences);
@@ -71,69 +71,63 @@ internal sealed class MrTraining : IDisposable
         return count;
     }
 
-    /// <summary>The network after one epoch of language modelling; trained once, then kept. Returns its validation loss in nats per token.</summary>
-    public Task<double> PretrainAsync() => ModelAsync(PretrainedName, null, Recipe.Pretraining, () => (Stream("train"), Stream("valid")));
-
-    /// <summary>The pretrained network after another epoch on sentences without their labels; kept, too. Returns its loss on those held out.</summary>
-    /// <param name="name">A name for it, for <see cref="Classify"/>.</param>
-    /// <param name="sentences">What it learns from; one of ten is held out.</param>
-    public Task<double> AdaptAsync(string name, IReadOnlyList<Sentence> sentences)
+    /// <summary>
+    /// The network with word vectors, after it has told the class of film reviews: each of their pieces of at most a context of words
+    /// has the class of its review. Trained once, then kept. Returns the share of pieces of held-out reviews that it gets right.
+    /// </summary>
+    public async Task<double> PretrainAsync()
     {
-        IdStream Texts(bool heldOut) => new(sentences.Where(s => s.IsHeldOut == heldOut).Select(s => (int[])[.. _tokenizer.Encode(s.Text), _tokenizer.EndOfTextId]));
-        return ModelAsync($"models/{name}", PretrainedName, Recipe.Adapting, () => (Texts(false), Texts(true)));
-    }
-
-    private async Task<double> ModelAsync(string name, string? basis, Recipe recipe, Func<(IdStream Train, IdStream Validation)> texts)
-    {
+        var name = $"models/{Reviews}";
         if (await _store.TryReadManifestAsync(name) is { } kept)
         {
-            return (double)kept.Properties["validation_loss"]!;
+            return (double)kept.Properties["accuracy"]!;
         }
 
-        var (train, validation) = texts();
-        var steps = train.TokenCount / (recipe.BatchSize * Recipe.Context) * recipe.Epochs;
-        var spec = Spec(recipe, steps, interval: Math.Max(1, steps / 5), seed: 1);
-        var config = Config(recipe.Dropout, null);
-        var model = basis is null ? LanguageModel.Create(config, 1, torch.CPU) : BaseModel.Load(Path.Combine(_folder, basis), config, 1, torch.CPU);
-        using var replica = New(model, spec);
-        var settings = TrainingSettings.From(spec);
-        var result = Train(replica, spec, new TrainingData(train, validation, settings), name);
+        var pieces = (await MovieReviews.ReadAsync())
+            .Select((review, i) => (IsHeldOut: i % Recipe.HeldOutReviews == 0, Pieces: _tokenizer.Encode(review.Text).Chunk(Recipe.Context).Select(ids => new Document(ids, review.Label)).ToList())).ToList();
+        Document[] learned = [.. pieces.Where(p => !p.IsHeldOut).SelectMany(p => p.Pieces)], heldOut = [.. pieces.Where(p => p.IsHeldOut).SelectMany(p => p.Pieces)];
+        using var replica = Train(learned, heldOut, Vectors, Recipe.Pretraining, 1, Recipe.Pretraining.Epochs * 5);
+        var accuracy = heldOut.Average(d => IsRight(replica.Model, d) ? 1.0 : 0);
         var directory = _store.CreateDirectory(name);
-        await ModelDirectory.WriteAsync(directory, model, _tokenizer.ToJson());
-        await directory.CommitAsync(new() { ["validation_loss"] = result.LastLoss });
-        return result.LastLoss;
+        await ModelDirectory.WriteAsync(directory, replica.Model, _tokenizer.ToJson());
+        await directory.CommitAsync(new() { ["accuracy"] = accuracy });
+        return accuracy;
     }
 
     /// <summary>Trains a classifier, and says which test sentences it gets right after its last epoch.</summary>
     /// <param name="train">What it learns from; one of ten is held out, to be looked at.</param>
     /// <param name="test">What it is judged by.</param>
-    /// <param name="pretrained">It begins with this network, by its name in <see cref="AdaptAsync"/>, or <see cref="Vectors"/>; null for new weights.</param>
+    /// <param name="basis">It begins with <see cref="Vectors"/> or <see cref="Reviews"/>; null for new weights.</param>
     /// <param name="recipe">How.</param>
     /// <param name="seed">Seed.</param>
-    public bool[] Classify(IReadOnlyList<Sentence> train, IReadOnlyList<Sentence> test, string? pretrained, Recipe recipe, long seed)
+    public bool[] Classify(IReadOnlyList<Sentence> train, IReadOnlyList<Sentence> test, string? basis, Recipe recipe, long seed)
     {
-        var config = Config(recipe.Dropout, MrData.Labels);
-        var model = pretrained is null ? LanguageModel.Create(config, seed, torch.CPU) : BaseModel.Load(Path.Combine(_folder, "models", pretrained), config, seed, torch.CPU);
-        IdStream Labelled(bool heldOut) => new(train.Where(s => s.IsHeldOut == heldOut).Select(s => (int[])[.. Encode(s.Text), _tokenizer.VocabularySize + s.Label]));
-        var (learned, heldOut) = (Labelled(false), Labelled(true));
-        var epoch = Math.Max(1, learned.DocumentCount / recipe.BatchSize);
-        var spec = Spec(recipe, epoch * recipe.Epochs, interval: epoch, seed);
-        using var replica = New(model, spec);
-        Train(replica, spec, new LabelledData(learned, heldOut, _tokenizer.VocabularySize, _tokenizer.EndOfTextId, TrainingSettings.From(spec)), pretrained ?? "from scratch");
-        var scores = new double[MrData.Labels.Length];
-        return
-        [
-            .. test.Select(s =>
-            {
-                model.Classify(Encode(s.Text), scores);
-                return (scores[1] > scores[0] ? 1 : 0) == s.Label;
-            }),
-        ];
+        Document[] Documents(IEnumerable<Sentence> sentences) => [.. sentences.Select(s => new Document([.. _tokenizer.Encode(s.Text).Take(Recipe.Context)], s.Label))];
+        using var replica = Train(Documents(train.Where(s => !s.IsHeldOut)), Documents(train.Where(s => s.IsHeldOut)), basis, recipe, seed, recipe.Epochs);
+        return [.. Documents(test).Select(d => IsRight(replica.Model, d))];
     }
 
     public void Dispose() => _services.Dispose();
 
-    private int[] Encode(string text) => [.. _tokenizer.Encode(text).Take(Recipe.Context)];
+    // The caller disposes the replica, which has the network.
+    private Replica Train(Document[] learned, Document[] heldOut, string? basis, Recipe recipe, long seed, int validations)
+    {
+        var config = Config(recipe.Dropout, MrData.Labels);
+        var model = basis is null ? LanguageModel.Create(config, seed, torch.CPU) : BaseModel.Load(Path.Combine(_folder, "models", basis), config, seed, torch.CPU);
+        var steps = Math.Max(1, learned.Length / recipe.BatchSize) * recipe.Epochs;
+        var spec = Spec(recipe, steps, interval: Math.Max(1, steps / validations), seed);
+        var replica = New(model, spec);
+        IdStream Stream(Document[] documents) => new(documents.Select(d => (int[])[.. d.Ids, _tokenizer.VocabularySize + d.Label]));
+        Train(replica, spec, new LabelledData(Stream(learned), Stream(heldOut), _tokenizer.VocabularySize, _tokenizer.EndOfTextId, TrainingSettings.From(spec)), basis ?? "new weights");
+        return replica;
+    }
+
+    private static bool IsRight(LanguageModel model, Document document)
+    {
+        Span<double> scores = stackalloc double[MrData.Labels.Length];
+        model.Classify(document.Ids, scores);
+        return (scores[1] > scores[0] ? 1 : 0) == document.Label;
+    }
 
     private ModelConfig Config(double dropout, IReadOnlyList<string>? labels) => new()
     {
@@ -146,6 +140,7 @@ internal sealed class MrTraining : IDisposable
         Dropout = dropout,
         EndOfTextId = _tokenizer.EndOfTextId,
         Labels = labels,
+        Pooling = labels is null ? Pooling.Last : Recipe.Pooling,
     };
 
     private static RunSpec Spec(Recipe recipe, long steps, long interval, long seed) => new()
@@ -180,14 +175,13 @@ internal sealed class MrTraining : IDisposable
 
     private static Replica New(LanguageModel model, RunSpec spec) => new(1, model, Optimizer.Create(spec.Optimizer), new TrainerState { Run = "runs/bench", SpecHash = "" });
 
-    private Watched Train(Replica replica, RunSpec spec, ITrainingData data, string what)
+    private void Train(Replica replica, RunSpec spec, ITrainingData data, string what)
     {
         var watched = new Watched(what);
         using var trace = new TrainingTrace("runs/bench");
         var loop = new TrainingLoop(replica, TrainingSettings.From(spec), data, new RingPlace(null, 0, 1), true, (_, _, _) => throw new InvalidOperationException(),
             new NoControl(), watched, watched, new TrainerMetrics(_services.GetRequiredService<IMeterFactory>()), trace, NullLogger.Instance);
         loop.Run();
-        return watched;
     }
 
     private ITokenizer Tokenizer(IEnumerable<Sentence> sentences)
@@ -203,7 +197,10 @@ internal sealed class MrTraining : IDisposable
         return TokenizerFile.Load(path);
     }
 
-    private IdStream Stream(string part) => new([.. MrData.Pretraining(_data, part).Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(l => (int[])[.. _tokenizer.Encode(l), _tokenizer.EndOfTextId])]);
+    /// <summary>A text to classify.</summary>
+    /// <param name="Ids">At most a context of words.</param>
+    /// <param name="Label">Its class.</param>
+    private sealed record Document(int[] Ids, int Label);
 
     private sealed class NoControl : ILoopControl
     {
@@ -221,13 +218,7 @@ internal sealed class MrTraining : IDisposable
     {
         private long _shown;
 
-        public double LastLoss { get; private set; }
-
-        public string Save(ReplicaSnapshot snapshot, int keep)
-        {
-            LastLoss = snapshot.State.ValidationLoss ?? double.PositiveInfinity;
-            return ResourceName.Checkpoint("runs/bench", snapshot.State.Step);
-        }
+        public string Save(ReplicaSnapshot snapshot, int keep) => ResourceName.Checkpoint("runs/bench", snapshot.State.Step);
 
         public long NewestIntact(string run, long step) => 0;
 
