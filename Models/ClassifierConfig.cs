@@ -12,6 +12,7 @@ internal static class ClassifierConfig
     private const string LabelCount = "num_labels";
     private const string PoolingKey = "classifier_pooling";
     private const string Suffix = "ForSequenceClassification";
+    private const string PooledSuffix = "PooledClassifier";
 
     /// <summary>Adds the labels of a classifier.</summary>
     public static void Write(JsonObject json, ModelConfig config)
@@ -34,8 +35,8 @@ internal static class ClassifierConfig
         json["pad_token_id"] = config.EndOfTextId;
         if (config.Pooling != Pooling.Last)
         {
-            // Those of transformers that this architecture has read the last id, and would compute another function.
-            json[Architectures] = new JsonArray("Pooled" + name + Suffix);
+            // Who knows only classifiers that read the last id would compute another function.
+            json[Architectures] = new JsonArray(name + PooledSuffix);
             json[PoolingKey] = Poolings.NameOf(config.Pooling);
         }
     }
@@ -50,7 +51,7 @@ internal static class ClassifierConfig
     public static IReadOnlyList<string>? Labels(ConfigKeys keys)
     {
         var isClassifier = keys.Has(Architectures) && keys.Root.GetProperty(Architectures) is { ValueKind: JsonValueKind.Array } names
-            && names.EnumerateArray().Any(n => n.ValueKind == JsonValueKind.String && n.GetString()!.EndsWith(Suffix, StringComparison.Ordinal));
+            && names.EnumerateArray().Any(n => n.ValueKind == JsonValueKind.String && (n.GetString()!.EndsWith(Suffix, StringComparison.Ordinal) || n.GetString()!.EndsWith(PooledSuffix, StringComparison.Ordinal)));
         if (!isClassifier)
         {
             return null;

@@ -76,7 +76,7 @@ public sealed record ModelConfig
     internal int HeadWidth => HeadSize > 0 ? HeadSize : Width / Heads;
 
     /// <summary>
-    /// Names of the classes that the network tells apart: it has a classification head, (classes, C), in place of one over the
+    /// Names of the classes that the network tells apart: it has a classification head, (classes, C) or (classes, 3 C), in place of one over the
     /// vocabulary. Null for a language model.
     /// </summary>
     public IReadOnlyList<string>? Labels { get; init; }

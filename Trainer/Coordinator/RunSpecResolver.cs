@@ -37,7 +37,7 @@ internal static class RunSpecResolver
 
         var pooling = resolved.Model.Pooling;
         SpecCheck.That(pooling is "" or "last" || resolved.Dataset is null or { HasLabelField: true } or { LabelParts: true }, "model.pooling",
-            $"is {pooling}, but the documents of dataset have no labels to classify by. Set dataset.label_field or dataset.label_parts, or leave it out");
+            $"is {pooling}, but the documents of dataset have no labels to classify by. Set dataset.label_field or dataset.label_parts, or model.pooling to last");
         var isMasked = resolved.Model.Objective == "masked";
         if (isMasked)
         {

@@ -21,7 +21,7 @@ internal static class FineTuning
     {
         if (dataset.Labels is null && TrainingSettings.PoolingOf(spec) != Pooling.Last)
         {
-            throw new FatalTrainingException(ErrorReasons.InvalidSpec, $"model.pooling is {spec.Model.Pooling}, but the documents of '{dataset.Name}' have no labels to classify by. Name a dataset with labels, or leave it out.");
+            throw new FatalTrainingException(ErrorReasons.InvalidSpec, $"model.pooling is {spec.Model.Pooling}, but the documents of '{dataset.Name}' have no labels to classify by. Name a dataset with labels, or set model.pooling to last.");
         }
 
         if (spec.FineTune is not { } tune)

@@ -15,7 +15,7 @@ internal static class MrBench
     private const double GoalPoints = 3;
     private const double GoalP = 0.05;
 
-    private static string Folder => Path.Combine(Path.GetTempPath(), "llmpipeline-bench", "mr");
+    private static string Folder => Path.Combine(Path.GetTempPath(), "llmpipeline-bench", "mr-reviews");
 
     /// <param name="arguments"><c>folds=N</c>: the first N folds only; <c>--anew</c>: throws away what is kept; <c>--tune</c>: tries learning rates on
     /// fold 0's training sentences.</param>
@@ -27,11 +27,11 @@ internal static class MrBench
         }
 
         var folds = arguments.FirstOrDefault(a => a.StartsWith("folds=", StringComparison.Ordinal)) is { } given ? int.Parse(given.AsSpan(6), CultureInfo.InvariantCulture) : Sentence.Folds;
-        return (await MeasureAsync(arguments.Contains("--anew"), folds)).Holds ? 0 : 1;
+        return (await MeasureAsync(arguments.Contains("--anew"), folds)).All(f => f.Holds) ? 0 : 1;
     }
 
-    /// <summary>Measures, leaves its table, and says what became of the published figure.</summary>
-    public static async Task<Figure> MeasureAsync(bool anew, int folds = Sentence.Folds)
+    /// <summary>Measures, leaves its table, and says what became of the published figure, and of fine-tuning.</summary>
+    public static async Task<IReadOnlyList<Figure>> MeasureAsync(bool anew, int folds = Sentence.Folds)
     {
         if (anew && Directory.Exists(Folder))
         {
@@ -81,7 +81,7 @@ internal static class MrBench
         return result;
     }
 
-    private static async Task<Figure> PublishAsync(List<FoldResult> results, string vectors, double ofReviews, int folds)
+    private static async Task<IReadOnlyList<Figure>> PublishAsync(List<FoldResult> results, string vectors, double ofReviews, int folds)
     {
         var rows = new StringBuilder();
         foreach (var few in new[] { false, true })
@@ -102,13 +102,15 @@ internal static class MrBench
         List<FoldResult> all = [.. results.Where(r => !r.Few)];
         var (byWords, byReviews) = (GapOf(all, r => r.FromVectors), GapOf(all, r => r.Tuned));
         var last = FormattableString.Invariant(
-            $"mr: word vectors {byWords.Points:F1} points (p = {byWords.P:G2}), fine-tuned from film reviews {byReviews.Points:F1} points (p = {byReviews.P:G2}) (goal above 0, and {GoalPoints} points, each with p < {GoalP})");
+            $"mr: word vectors {byWords.Points:F1} points (p = {byWords.P:G2}), fine-tuned from film reviews {byReviews.Points:F1} points (p = {byReviews.P:G2}) (goal {GoalPoints} points, and above 0, each with p < {GoalP})");
+        List<FoldResult> untouched = [.. all.Where(r => r.Fold is not (1 or 2 or 3))];
+        var without = FormattableString.Invariant($"{GapOf(untouched, r => r.FromVectors).Points:F1} and {GapOf(untouched, r => r.Tuned).Points:F1}");
         await Machine.PublishAsync("mr", $"""
             # Sentence polarity: fine-tuned against from scratch
 
             {await Machine.DescribeAsync("dotnet run -c Release --project bench -- mr" + (folds < Sentence.Folds ? $" folds={folds}" : ""))}
 
-            The network is an {Recipe.Architecture} of {Recipe.Layers} layer, width {Recipe.Width}, over the words of the sentences, embedding width {WordVectors.Width}; its head reads last state, maximum and mean. It begins in three ways: with new weights; with an embedding of GloVe vectors (Pennington et al. 2014; {vectors}), which is trained on like the rest; with all weights of a network that had these vectors and then told for {Recipe.Pretraining.Epochs} epoch whether film reviews praise their film (Maas et al. 2011: 50,000 reviews, cut into pieces of {Recipe.Context} words; of the pieces of held-out reviews it gets {ofReviews.ToString("P1", CultureInfo.InvariantCulture)} right). The sentences are trained on for {Recipe.Classifying(few: false).Epochs} epochs, {Recipe.Classifying(few: true).Epochs} where there are few labels, on nine tenths of the training sentences of a fold, alike whatever a network begins with. Folds are made by a hash of the sentence. A p is that of a two-sided paired t-test over the folds. Naive Bayes counts words and pairs of words. Published with a convolutional network: 75.9 to 76.1 % from random embeddings, 80.5 to 81.5 % from embeddings of 100 billion words (Kim 2014).
+            The network is an {Recipe.Architecture} of {Recipe.Layers} layer, width {Recipe.Width}, over the words of the sentences, embedding width {WordVectors.Width}; its head reads last state, maximum and mean. It begins in three ways: with new weights; with an embedding of GloVe vectors (Pennington et al. 2014; {vectors}), which is trained on like the rest; with all weights of a network that had these vectors and then told for {Recipe.Pretraining.Epochs} epoch whether film reviews praise their film (Maas et al. 2011: 49,000 labelled reviews, cut into pieces of {Recipe.Context} words; of the pieces of 1,000 others it gets {ofReviews.ToString("P1", CultureInfo.InvariantCulture)} right). The sentences are trained on for {Recipe.Classifying(few: false).Epochs} epochs, {Recipe.Classifying(few: true).Epochs} where there are few labels, on nine tenths of the training sentences of a fold, alike whatever a network begins with. What trains how, and on what, was chosen on folds 1 to 3; of the others the gaps are {without} points. Folds are made by a hash of the sentence. A p is that of a two-sided paired t-test over the folds. Naive Bayes counts words and pairs of words. CPU seconds are those of a fold's three trainings; those of the reviews are not among them. Published with a convolutional network: 75.9 to 76.1 % from random embeddings, 80.5 to 81.5 % from embeddings of 100 billion words (Kim 2014).
 
             | labels | fold | sentences | from scratch | from word vectors | points | fine-tuned from film reviews | points | naive Bayes | CPU seconds |
             | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
@@ -116,9 +118,13 @@ internal static class MrBench
 
             {last}
             """);
-        return new Figure("MR, 10 folds: pretrained above random embeddings", "75.9-76.1 %, 80.5-81.5 %; at least 3 points, p < 0.05",
-            FormattableString.Invariant($"{all.Average(r => r.Scratch):P1}; from word vectors {all.Average(r => r.FromVectors):P1}; from these and film reviews {all.Average(r => r.Tuned):P1}, {byReviews.Points:F1} points, p = {byReviews.P:G2}"),
-            byWords.Points > 0 && byWords.P < GoalP && byReviews.Points >= GoalPoints && byReviews.P < GoalP);
+        return
+        [
+            new Figure("MR, 10 folds: pretrained word vectors above random embeddings", "75.9-76.1 %, 80.5-81.5 %; at least 3 points, p < 0.05",
+                FormattableString.Invariant($"{all.Average(r => r.Scratch):P1}, {all.Average(r => r.FromVectors):P1}; {byWords.Points:F1} points, p = {byWords.P:G2}"), byWords.Points >= GoalPoints && byWords.P < GoalP),
+            new Figure("MR, 10 folds: fine-tuned above from scratch", "above, p < 0.05 (our own goal)",
+                FormattableString.Invariant($"{all.Average(r => r.Scratch):P1}, {all.Average(r => r.Tuned):P1} after an epoch of labelled film reviews; {byReviews.Points:F1} points, p = {byReviews.P:G2}"), byReviews.Points > 0 && byReviews.P < GoalP),
+        ];
     }
 
     private static Gap GapOf(List<FoldResult> folds, Func<FoldResult, double> accuracy)

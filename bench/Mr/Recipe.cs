@@ -3,7 +3,7 @@ using LlmPipeline.Models;
 namespace LlmPipeline.Bench.Mr;
 
 /// <summary>
-/// How a network is trained. The numbers for sentences were chosen on a part of fold 0's training sentences (docs/log.md), and are
+/// How a network is trained. The numbers for sentences were chosen on folds 1 to 3, without fold 0 (docs/log.md), and are
 /// those that suit new weights best.
 /// </summary>
 internal sealed record Recipe

@@ -129,7 +129,7 @@ public sealed class PoolingTests : IDisposable
         var folder = await WriteAsync(model);
         var path = Path.Combine(folder, "config.json");
         var config = JsonNode.Parse(await File.ReadAllTextAsync(path))!;
-        Assert.Equal(("concat", "PooledGPT2ForSequenceClassification"), ((string?)config["classifier_pooling"], (string?)config["architectures"]![0]));
+        Assert.Equal(("concat", "GPT2PooledClassifier"), ((string?)config["classifier_pooling"], (string?)config["architectures"]![0]));
         using (var file = SafetensorsFile.Open(Path.Combine(folder, "model.safetensors")))
         {
             Assert.Equal([3, 48], file.Tensors["score.weight"].Shape);
