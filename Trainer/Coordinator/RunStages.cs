@@ -176,13 +176,14 @@ internal sealed partial class RunStages(
 
         await runs.Records.UpdateAsync(id, record => Measured(record));
         throw new StageFailedException(ErrorReasons.GateNotPassed, FormattableString.Invariant(
-            $"The evaluated loss of {EvaluatingStage.Chosen(run)} is {result.Model?.Loss:F4} nats per token, above publish.max_loss {gate}: the model is not published. Train longer, or create a run with a higher publish.max_loss."));
+            $"The evaluated loss of {EvaluatingStage.Chosen(run)} is {result.Model?.Loss:F4} {LossUnit.Of(result)}, above publish.max_loss {gate}: the model is not published. Train longer, or create a run with a higher publish.max_loss."));
 
         bool Measured(Run record)
         {
             record.Evaluation = result;
+            var beside = result.Classification is { } classes ? FormattableString.Invariant($"accuracy {classes.Accuracy:P1}") : FormattableString.Invariant($"perplexity {result.Model?.Perplexity:F2}");
             RunEvents.Add(record, RunEvents.Evaluated, FormattableString.Invariant(
-                $"{result.Name}: loss {result.Model?.Loss:F4} nats per token, perplexity {result.Model?.Perplexity:F2}{(result.Model?.ImpossibleCount > 0 ? $"; {result.Model.ImpossibleCount} of {result.Model.TokenCount} tokens have probability 0" : "")}."), time.GetUtcNow());
+                $"{result.Name}: loss {result.Model?.Loss:F4} {LossUnit.Of(result)}, {beside}{(result.Model?.ImpossibleCount > 0 ? $"; {result.Model.ImpossibleCount} of {result.Model.TokenCount} tokens have probability 0" : "")}."), time.GetUtcNow());
             return true;
         }
     }

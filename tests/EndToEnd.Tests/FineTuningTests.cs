@@ -58,6 +58,8 @@ public sealed class FineTuningTests
         Assert.True(quality.Accuracy > quality.MajorityAccuracy + 0.2, $"accuracy {quality.Accuracy}, of the most frequent class {quality.MajorityAccuracy}");
         Assert.All(quality.Classes, c => Assert.Equal(c.DocumentCount, c.PredictedCounts.Sum()));
         Assert.Equal(quality.Accuracy, (double)quality.Classes.Select((c, k) => c.PredictedCounts[k]).Sum() / quality.Classes.Sum(c => c.DocumentCount), 1e-9);
+        Assert.Contains(classifier.Events, e => e.Message.Contains("nats a document, accuracy ", StringComparison.Ordinal));
+        Assert.Contains(classifier.Events, e => e.Kind == "VALIDATED" && e.Message.Contains(" nats a document", StringComparison.Ordinal));
         var error = await Assert.ThrowsAsync<RpcException>(() => GenerateAsync(inference, "kinds"));
         Assert.Contains("it tells animal, person apart", error.Status.Detail, StringComparison.Ordinal);
 

@@ -1,0 +1,18 @@
+using LlmPipeline.Evaluations.V1;
+using LlmPipeline.Runs.V1;
+
+namespace LlmPipeline.Trainer.Coordinator;
+
+/// <summary>What a loss is counted in: a classifier predicts once a document.</summary>
+internal static class LossUnit
+{
+    private const string Token = "nats per token";
+    private const string Document = "nats a document";
+
+    /// <summary>The unit of losses while a run trains.</summary>
+    public static string Of(RunSpec spec) => spec.HasDatasetName ? "nats" // its labels are not in the spec
+        : spec.Dataset is { HasLabelField: true } or { LabelParts: true } ? Document : Token;
+
+    /// <summary>The unit of what was measured.</summary>
+    public static string Of(EvaluationResult result) => result.Classification is null ? Token : Document;
+}
