@@ -41,10 +41,18 @@ internal static class ClassifierConfig
         }
     }
 
-    /// <summary>What the head of a classifier reads; the last id of any other network.</summary>
-    /// <exception cref="InvalidDataException">It is none of the ways there are.</exception>
-    public static Pooling PoolingOf(ConfigKeys keys) => Labels(keys) is null ? Pooling.Last
-        : Poolings.Of(keys.Text(PoolingKey, Poolings.NameOf(Pooling.Last))) ?? throw keys.Wrong(PoolingKey, $"'{keys.Text(PoolingKey, "")}'; there is {string.Join(", ", Poolings.Names)}");
+    /// <summary>Adds the labels of a classifier, and what its head reads, to a config that was read.</summary>
+    /// <exception cref="InvalidDataException">A key is wrong.</exception>
+    public static ModelConfig Read(ConfigKeys keys, ModelConfig config)
+    {
+        if (Labels(keys) is not { } labels)
+        {
+            return config;
+        }
+
+        var pooling = keys.Text(PoolingKey, Poolings.NameOf(Pooling.Last));
+        return config with { Labels = labels, Pooling = Poolings.Of(pooling) ?? throw keys.Wrong(PoolingKey, $"'{pooling}'; there is {string.Join(", ", Poolings.Names)}") };
+    }
 
     /// <summary>The labels of a classifier; null of a language model. Unnamed ones are LABEL_0, LABEL_1, ..., as in transformers.</summary>
     /// <exception cref="InvalidDataException">They are not numbered from 0 on.</exception>

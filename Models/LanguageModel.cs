@@ -557,18 +557,7 @@ public abstract class LanguageModel : ITokenModel
             Tape.Continue(x_NC, gradient);
         });
 
-    // An int64 tensor on the device.
-    private Tensor Ids(ReadOnlySpan<int> ids)
-    {
-        var tensor = empty(ids.Length, int64);
-        var values = MemoryMarshal.Cast<byte, long>(tensor.bytes);
-        for (var i = 0; i < ids.Length; i++)
-        {
-            values[i] = ids[i];
-        }
-
-        return tensor.On(Device);
-    }
+    private Tensor Ids(ReadOnlySpan<int> ids) => HostTensors.Int64(ids, Device);
 
     private int CheckBatch(ReadOnlySpan<int> inputs_BT, ReadOnlySpan<int> targets_BT, int batch)
     {

@@ -176,7 +176,7 @@ public static class ModelDirectory
         var name = keys.Text(ConfigKeys.ModelType, "");
         var architecture = NetworkArchitecture.All.FirstOrDefault(a => a.Name == name)
             ?? throw keys.Wrong(ConfigKeys.ModelType, $"'{name}'; {string.Join(", ", NetworkArchitecture.All.Select(a => $"'{a.Name}'"))} and '{NgramTokenModel.Architecture}' are supported");
-        var config = ObjectiveConfig.Read(keys, architecture.ReadConfig(keys)) with { Labels = ClassifierConfig.Labels(keys), Pooling = ClassifierConfig.PoolingOf(keys) };
+        var config = ClassifierConfig.Read(keys, ObjectiveConfig.Read(keys, architecture.ReadConfig(keys)));
         return ParameterLayout.Require(config, $"'{keys.Path}' does not describe a network");
     }
 

@@ -18,9 +18,9 @@ internal static class DocumentPooling
     {
         var time = (int)x_NC.shape[0] / batch;
         var longest = last_M.Max(place => place % time) + 1;
-        var sequences_M = Int64(last_M, place => place / time, x_NC.device);
+        var sequences_M = HostTensors.Int64([.. last_M.Select(place => place / time)], x_NC.device);
         var x_MLC = x_NC.view(batch, time, -1).narrow(1, 0, longest).index_select(0, sequences_M).to(float32);
-        Tensor Last() => x_NC.index_select(0, Int64(last_M, place => place, x_NC.device)).to(float32);
+        Tensor Last() => x_NC.index_select(0, HostTensors.Int64(last_M, x_NC.device)).to(float32);
         return pooling switch
         {
             Pooling.Last => Last(),
@@ -51,6 +51,4 @@ internal static class DocumentPooling
 
         return places.On(x_MLC.device);
     }
-
-    private static Tensor Int64(int[] numbers, Func<int, long> value, Device device) => tensor([.. numbers.Select(value)], int64).On(device);
 }
