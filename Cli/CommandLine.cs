@@ -35,6 +35,7 @@ internal static class CommandLine
             GenerateCommand.Create(globals),
             ClassifyCommand.Create(globals),
             EvaluateCommand.Create(globals),
+            EvaluationsCommand.Create(globals),
         };
         globals.AddTo(root);
         CommandWithExamples.ShowIn(root);

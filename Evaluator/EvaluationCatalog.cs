@@ -35,7 +35,8 @@ internal sealed partial class EvaluationCatalog(IBlobStore store, EvaluatorTelem
     /// <summary>Ids of evaluations to do, in the order in which they came.</summary>
     public ChannelReader<string> Queue => _queue.Reader;
 
-    public static bool IsTerminal(Evaluation evaluation) => evaluation.State is Evaluation.Types.State.Succeeded or Evaluation.Types.State.Failed;
+    public static bool IsTerminal(Evaluation evaluation) =>
+        evaluation.State is Evaluation.Types.State.Succeeded or Evaluation.Types.State.Failed or Evaluation.Types.State.Cancelled;
 
     /// <summary>Reads the records back and queues what an earlier process left unfinished.</summary>
     public async Task LoadAsync(CancellationToken cancellationToken)
@@ -52,7 +53,7 @@ internal sealed partial class EvaluationCatalog(IBlobStore store, EvaluatorTelem
         }
     }
 
-    /// <summary>Creates an evaluation, or finds the one that is there; one that failed is queued again.</summary>
+    /// <summary>Creates an evaluation, or finds the one that is there; one that failed or was cancelled is queued again.</summary>
     /// <exception cref="RpcException">The spec is not valid, or the id is taken by another spec.</exception>
     public async Task<Evaluation> CreateAsync(string id, EvaluationRequestSpec? spec, CancellationToken cancellationToken)
     {
@@ -85,15 +86,35 @@ internal sealed partial class EvaluationCatalog(IBlobStore store, EvaluatorTelem
             return record.Value;
         }
 
-        return record.Value.State == Evaluation.Types.State.Failed ? await RetryAsync(id, cancellationToken) : record.Value;
+        return CanRetry(record.Value) ? await RetryAsync(id, cancellationToken) : record.Value;
     }
+
+    /// <summary>Stops an evaluation; one that is over stays as it is. Whoever measures sees that in the record.</summary>
+    /// <exception cref="BlobNotFoundException">There is no such evaluation.</exception>
+    public async Task<Evaluation> CancelAsync(string id, CancellationToken cancellationToken)
+    {
+        var record = await Records.UpdateAsync(id, evaluation =>
+        {
+            if (IsTerminal(evaluation))
+            {
+                return false;
+            }
+
+            evaluation.State = Evaluation.Types.State.Cancelled;
+            evaluation.EndTime = Timestamp.FromDateTimeOffset(DateTimeOffset.UtcNow);
+            return true;
+        }, durable: true, cancellationToken);
+        return record.Value;
+    }
+
+    private static bool CanRetry(Evaluation evaluation) => evaluation.State is Evaluation.Types.State.Failed or Evaluation.Types.State.Cancelled;
 
     private async Task<Evaluation> RetryAsync(string id, CancellationToken cancellationToken)
     {
         var retried = false;
         var record = await Records.UpdateAsync(id, evaluation =>
         {
-            retried = evaluation.State == Evaluation.Types.State.Failed;
+            retried = CanRetry(evaluation);
             if (retried)
             {
                 evaluation.State = Evaluation.Types.State.Queued;
@@ -208,7 +229,8 @@ internal sealed partial class EvaluationCatalog(IBlobStore store, EvaluatorTelem
         }
     }
 
-    private void Enqueue(string id)
+    /// <summary>Puts an evaluation at the end of the queue.</summary>
+    public void Enqueue(string id)
     {
         telemetry.QueueChanged(1);
         _queue.Writer.TryWrite(id);

@@ -28,6 +28,9 @@ internal sealed class EvaluationGrpcService(EvaluationCatalog catalog) : Evaluat
         }
     }
 
+    public override async Task<CancelEvaluationResponse> CancelEvaluation(CancelEvaluationRequest request, ServerCallContext context) =>
+        new() { Evaluation = await catalog.CancelAsync(IdOf(request.Name), context.CancellationToken) };
+
     // The id of an evaluation that exists.
     private string IdOf(string name)
     {

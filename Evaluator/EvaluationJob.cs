@@ -14,18 +14,33 @@ namespace LlmPipeline.Evaluator;
 internal sealed partial class EvaluationJob(
     IBlobStore store, EvaluationCatalog catalog, EvaluatorTelemetry telemetry, IOptions<EvaluatorOptions> options, ILogger<EvaluationJob> logger)
 {
-    /// <summary>Does an evaluation and records the result, or why there is none.</summary>
+    private static readonly TimeSpan FirstPause = TimeSpan.FromSeconds(0.5);
+    private static readonly TimeSpan LongestPause = TimeSpan.FromSeconds(30);
+
+    /// <summary>Does an evaluation and records the result, or why there is none. One that was cancelled is not begun.</summary>
     public async Task RunAsync(string id, CancellationToken cancellationToken)
     {
-        var evaluation = (await catalog.Records.UpdateAsync(id, e => (e.State = Evaluation.Types.State.Running) == Evaluation.Types.State.Running, durable: true, cancellationToken)).Value;
+        var begun = await catalog.Records.UpdateAsync(id, Begin, durable: true, cancellationToken);
+        if (EvaluationCatalog.IsTerminal(begun.Value))
+        {
+            return;
+        }
+
+        var evaluation = begun.Value;
         var start = Stopwatch.GetTimestamp();
         using var activity = telemetry.StartEvaluation(evaluation.Name, evaluation.Traceparent);
+        using var over = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        var watching = EndWhenCancelledAsync(id, begun.Sequence, over);
         EvaluationResult? result = null;
         EvaluationError? error = null;
         try
         {
-            result = await MeasureAsync(id, evaluation, cancellationToken);
+            result = await MeasureAsync(id, evaluation, over.Token);
             activity?.SetTag("llmpipeline.loss", result.Model.Loss).SetTag("llmpipeline.perplexity", result.Model.Perplexity);
+        }
+        catch (Exception) when (over.IsCancellationRequested && !cancellationToken.IsCancellationRequested)
+        {
+            // A caller cancelled it, and its record says so.
         }
         catch (Exception exception) when (!cancellationToken.IsCancellationRequested)
         {
@@ -33,17 +48,71 @@ internal sealed partial class EvaluationJob(
             activity?.SetStatus(ActivityStatusCode.Error, exception.Message);
             error = Explain(exception);
         }
+        finally
+        {
+            await over.CancelAsync();
+            await watching.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        }
 
         telemetry.Done(Stopwatch.GetElapsedTime(start));
-        await catalog.Records.UpdateAsync(id, e =>
+        var end = Timestamp.FromDateTimeOffset(DateTimeOffset.UtcNow);
+        await RecordAsync(id, e =>
         {
+            if (e.State != Evaluation.Types.State.Running)
+            {
+                return false;
+            }
+
             e.State = error is null ? Evaluation.Types.State.Succeeded : Evaluation.Types.State.Failed;
             e.Fraction = error is null ? 1 : e.Fraction;
             e.Result = result;
             e.Error = error;
-            e.EndTime = Timestamp.FromDateTimeOffset(DateTimeOffset.UtcNow);
+            e.EndTime = end;
             return true;
-        }, durable: true, cancellationToken);
+        }, cancellationToken);
+    }
+
+    // What was measured is kept until storage takes it.
+    private async Task RecordAsync(string id, Func<Evaluation, bool> change, CancellationToken cancellationToken)
+    {
+        for (var pause = FirstPause; ; pause = pause * 2 < LongestPause ? pause * 2 : LongestPause)
+        {
+            try
+            {
+                await catalog.Records.UpdateAsync(id, change, durable: true, cancellationToken);
+                return;
+            }
+            catch (Exception exception) when (exception is not BlobConditionException && !cancellationToken.IsCancellationRequested)
+            {
+                ResultUnwritten(id, pause.TotalSeconds, exception);
+            }
+
+            await Task.Delay(pause, cancellationToken);
+        }
+    }
+
+    private static bool Begin(Evaluation evaluation)
+    {
+        if (EvaluationCatalog.IsTerminal(evaluation))
+        {
+            return false;
+        }
+
+        evaluation.State = Evaluation.Types.State.Running;
+        return true;
+    }
+
+    // It may be queued again at once, for a later turn: what came since the begin tells.
+    private async Task EndWhenCancelledAsync(string id, long begun, CancellationTokenSource over)
+    {
+        await foreach (var version in catalog.Records.WatchAsync(id, begun, over.Token))
+        {
+            if (version.Value.State == Evaluation.Types.State.Cancelled)
+            {
+                await over.CancelAsync();
+                return;
+            }
+        }
     }
 
     private async Task<EvaluationResult> MeasureAsync(string id, Evaluation evaluation, CancellationToken cancellationToken)
@@ -61,22 +130,22 @@ internal sealed partial class EvaluationJob(
         var split = SplitOf(dataset, spec.Split);
         var progress = new Progress(catalog, id, spec);
         var result = await Task.Factory.StartNew(
-            () => Measure(spec, folder, dataset, split, progress, cancellationToken), cancellationToken, TaskCreationOptions.LongRunning, TaskScheduler.Default);
+            () => Measure(spec, folder, tokenizer, dataset, split, progress, cancellationToken), cancellationToken, TaskCreationOptions.LongRunning, TaskScheduler.Default);
         result.Name = evaluation.Name;
         result.Split = spec.Split;
         return result;
     }
 
-    private EvaluationResult Measure(EvaluationRequestSpec spec, string folder, TokenDataset dataset, TokenSplit split, Progress progress, CancellationToken cancellationToken)
+    private EvaluationResult Measure(EvaluationRequestSpec spec, string folder, ITokenizer tokenizer, TokenDataset dataset, TokenSplit split, Progress progress, CancellationToken cancellationToken)
     {
         var result = new EvaluationResult();
         HeldOutTexts texts;
         bool hasBaseline;
-        using (var model = Load(spec, folder, dataset.Tokenizer))
+        using (var model = Load(spec, folder, tokenizer))
         {
             if (dataset.Properties.Labels is not null || model is LanguageModel { Config.Classes: > 0 })
             {
-                return Classify(spec, model, dataset, split, progress, cancellationToken);
+                return Classify(spec, model, tokenizer, dataset, split, progress, cancellationToken);
             }
 
             // Prompt and continuation have to fit what a generation can hold.
@@ -114,7 +183,7 @@ internal sealed partial class EvaluationJob(
         return result;
     }
 
-    private EvaluationResult Classify(EvaluationRequestSpec spec, ITokenModel model, TokenDataset dataset, TokenSplit split, Progress progress, CancellationToken cancellationToken)
+    private EvaluationResult Classify(EvaluationRequestSpec spec, ITokenModel model, ITokenizer tokenizer, TokenDataset dataset, TokenSplit split, Progress progress, CancellationToken cancellationToken)
     {
         using var phase = telemetry.StartPhase("classification");
         var start = Stopwatch.GetTimestamp();
@@ -131,7 +200,7 @@ internal sealed partial class EvaluationJob(
                 $"'{spec.Model}' is a language model, but the documents of '{spec.Dataset}' have labels. Set few_shot to classify by prompts, or evaluate on a dataset without labels."),
             LanguageModel { Config.Objective: Objective.Masked } => throw new EvaluationException(ErrorReasons.InvalidSpec,
                 $"'{spec.Model}' was trained to fill in masked tokens (objective: masked) and continues no prompts. Fine-tune it on documents with labels, and measure that."),
-            _ => FewShot.Classify(spec.FewShot, model, dataset, split, progress.Model, cancellationToken),
+            _ => FewShot.Classify(spec.FewShot, model, tokenizer, dataset, split, progress.Model, cancellationToken),
         };
         var result = new EvaluationResult { Model = classification.Quality(), Classification = classification.Report(Classification.Majority(dataset, dataset.Split("train"))) };
         result.TokensPerSecond = result.Model.TokenCount / Stopwatch.GetElapsedTime(start).TotalSeconds;
@@ -211,6 +280,9 @@ internal sealed partial class EvaluationJob(
     private static bool IsOutOfMemory(Exception exception) => exception is OutOfMemoryException
         || exception.Message.Contains("out of memory", StringComparison.OrdinalIgnoreCase)
         || exception.Message.Contains("can't allocate memory", StringComparison.OrdinalIgnoreCase);
+
+    [LoggerMessage(3012, LogLevel.Warning, "The result of evaluations/{Id} could not be written; it is tried again after {Seconds} s")]
+    private partial void ResultUnwritten(string id, double seconds, Exception exception);
 
     [LoggerMessage(3011, LogLevel.Error, "{Evaluation} failed")]
     private partial void EvaluationFailed(string evaluation, Exception exception);

@@ -1,9 +1,13 @@
+using LlmPipeline.Storage;
+
 namespace LlmPipeline.Evaluator;
 
 /// <summary>Does the queued evaluations, one after another.</summary>
 internal sealed partial class EvaluationWorker(EvaluationCatalog catalog, EvaluationJob job, EvaluatorTelemetry telemetry, ILogger<EvaluationWorker> logger)
     : BackgroundService, IHostedLifecycleService
 {
+    private static readonly TimeSpan RetryPause = TimeSpan.FromSeconds(5);
+
     /// <summary>Runs before any endpoint answers.</summary>
     public Task StartingAsync(CancellationToken cancellationToken) => catalog.LoadAsync(cancellationToken);
 
@@ -21,10 +25,16 @@ internal sealed partial class EvaluationWorker(EvaluationCatalog catalog, Evalua
             {
                 await job.RunAsync(id, stoppingToken);
             }
+            catch (BlobConditionException exception)
+            {
+                RecordLost(id, exception);
+            }
             catch (Exception exception) when (!stoppingToken.IsCancellationRequested)
             {
-                // Its record could not be written. The next process finds it unfinished.
-                RecordLost(id, exception);
+                // It could not be begun. Storage that does not take this record hardly takes the next one.
+                RecordUnwritten(id, exception);
+                catalog.Enqueue(id);
+                await Task.Delay(RetryPause, stoppingToken);
             }
             finally
             {
@@ -33,6 +43,9 @@ internal sealed partial class EvaluationWorker(EvaluationCatalog catalog, Evalua
         }
     }
 
-    [LoggerMessage(3021, LogLevel.Error, "The record of evaluations/{Id} could not be written")]
+    [LoggerMessage(3021, LogLevel.Error, "Another process wrote the record of evaluations/{Id}, which is left to it")]
     private partial void RecordLost(string id, Exception exception);
+
+    [LoggerMessage(3022, LogLevel.Warning, "The record of evaluations/{Id} could not be written, and the evaluation is queued again")]
+    private partial void RecordUnwritten(string id, Exception exception);
 }

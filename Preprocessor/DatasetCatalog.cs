@@ -71,7 +71,7 @@ internal sealed partial class DatasetCatalog(
         if (created)
         {
             DatasetCreated(wanted.Name, resolved.Files.Count);
-            await unfinished.AddAsync(id, cancellationToken);
+            await unfinished.AddAsync(id, CancellationToken.None);
             return record.Value;
         }
 
@@ -81,6 +81,12 @@ internal sealed partial class DatasetCatalog(
         if (isLost || present.State is State.Failed or State.Cancelled)
         {
             present = await RestartAsync(id, present, wanted, cancellationToken);
+        }
+
+        if (!IsTerminal(present))
+        {
+            // The call that made the record may not have come as far as the list.
+            await unfinished.AddAsync(id, CancellationToken.None);
         }
 
         return present.Fingerprint == wanted.Fingerprint ? present : throw RpcErrors.Create(
@@ -136,11 +142,6 @@ internal sealed partial class DatasetCatalog(
             Reset(dataset, wanted);
             return true;
         }, durable: true, cancellationToken);
-        if (!IsTerminal(record.Value))
-        {
-            await unfinished.AddAsync(id, cancellationToken);
-        }
-
         return record.Value;
     }
 

@@ -140,7 +140,7 @@ internal sealed partial class DatasetJob(
         {
             stageActivity?.Dispose();
             await finished.CancelAsync();
-            await Task.WhenAll(reporting, counting);
+            await Task.WhenAll(reporting, counting).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         }
 
         async Task BeginStageAsync(BuildStage stage)
@@ -228,11 +228,18 @@ internal sealed partial class DatasetJob(
             {
                 var store = Stopwatch.GetElapsedTime(stored) >= StoreInterval;
                 stored = store ? Stopwatch.GetTimestamp() : stored;
-                await catalog.UpdateAsync(id, d =>
+                try
                 {
-                    d.Progress = Snapshot(progress, started);
-                    return !DatasetCatalog.IsTerminal(d);
-                }, store, cancellationToken);
+                    await catalog.UpdateAsync(id, d =>
+                    {
+                        d.Progress = Snapshot(progress, started);
+                        return !DatasetCatalog.IsTerminal(d);
+                    }, store, cancellationToken);
+                }
+                catch (Exception exception) when (!cancellationToken.IsCancellationRequested)
+                {
+                    ProgressUnwritten(id, exception);
+                }
             }
         }
         catch (OperationCanceledException)
@@ -336,6 +343,9 @@ internal sealed partial class DatasetJob(
 
     [LoggerMessage(1015, LogLevel.Warning, "A piece of {Dataset} could not be made here")]
     private partial void HelpFailed(string dataset, Exception exception);
+
+    [LoggerMessage(1016, LogLevel.Warning, "The progress of datasets/{Id} could not be written; the work goes on")]
+    private partial void ProgressUnwritten(string id, Exception exception);
 
     [LoggerMessage(1013, LogLevel.Error, "{Dataset} failed unexpectedly")]
     private partial void DatasetBroke(string dataset, Exception exception);

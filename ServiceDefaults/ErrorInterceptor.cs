@@ -6,8 +6,9 @@ using Microsoft.Extensions.Logging;
 namespace LlmPipeline.ServiceDefaults;
 
 /// <summary>
-/// Turns exceptions of handlers into RPC errors: a bad argument is INVALID_ARGUMENT with its message, a cancelled call
-/// CANCELLED (UNAVAILABLE while the service shuts down), and anything else INTERNAL, whose details stay in the service's log.
+/// Turns exceptions of handlers into RPC errors: a bad argument is INVALID_ARGUMENT with its message, a damaged directory in
+/// storage DATA_LOSS with its message, a cancelled call CANCELLED (UNAVAILABLE while the service shuts down), and anything else
+/// INTERNAL, whose details stay in the service's log.
 /// </summary>
 public sealed partial class ErrorInterceptor(IHostApplicationLifetime lifetime, ILogger<ErrorInterceptor> logger) : Interceptor
 {
@@ -59,6 +60,8 @@ public sealed partial class ErrorInterceptor(IHostApplicationLifetime lifetime, 
         {
             case ArgumentException argument:
                 return RpcErrors.Create(StatusCode.InvalidArgument, ReasonOf(argument), MessageOf(argument));
+            case IOException when IsOfStorage(e, "CorruptDirectoryException"):
+                return RpcErrors.Create(StatusCode.DataLoss, ErrorReasons.CorruptData, e.Message);
             case OperationCanceledException when !context.CancellationToken.IsCancellationRequested
                 && lifetime.ApplicationStopping.IsCancellationRequested:
                 return new RpcException(new Status(StatusCode.Unavailable, "The service is shutting down. Try again in a moment."));
@@ -71,9 +74,11 @@ public sealed partial class ErrorInterceptor(IHostApplicationLifetime lifetime, 
         }
     }
 
-    // The exception is Storage's, which this project does not reference.
     private static string ReasonOf(ArgumentException e) =>
-        e.GetType().Name == "InvalidResourceNameException" ? ErrorReasons.InvalidName : ErrorReasons.InvalidSpec;
+        IsOfStorage(e, "InvalidResourceNameException") ? ErrorReasons.InvalidName : ErrorReasons.InvalidSpec;
+
+    // Storage's exceptions go by their names: this project does not reference it.
+    private static bool IsOfStorage(Exception e, string name) => e.GetType().Name == name;
 
     private static string MessageOf(ArgumentException e)
     {

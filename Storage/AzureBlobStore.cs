@@ -25,7 +25,7 @@ public sealed class AzureBlobStore(BlobContainerClient container) : IBlobStore
 
     /// <summary>
     /// Retries for at most about a minute a call: 4 retries from 0.4 s on, 30 s for an attempt (a block of 8 MiB needs
-    /// 2.2 Mbit/s).
+    /// 2.2 Mbit/s). A service that is out of reach is an <see cref="IOException"/>.
     /// </summary>
     public static BlobClientOptions ClientOptions()
     {
@@ -35,6 +35,7 @@ public sealed class AzureBlobStore(BlobContainerClient container) : IBlobStore
         options.Retry.Delay = TimeSpan.FromSeconds(0.4);
         options.Retry.MaxDelay = TimeSpan.FromSeconds(8);
         options.Retry.NetworkTimeout = TimeSpan.FromSeconds(30);
+        options.AddPolicy(new AzureOutOfReachPolicy(), HttpPipelinePosition.PerCall);
         return options;
     }
 
@@ -47,11 +48,16 @@ public sealed class AzureBlobStore(BlobContainerClient container) : IBlobStore
             var length = (await blob.GetPropertiesAsync(cancellationToken: cancellationToken)).Value.ContentLength;
             return length <= SingleReadLength
                 ? (await blob.DownloadContentAsync(cancellationToken)).Value.Content.ToStream()
-                : await blob.OpenReadAsync(new BlobOpenReadOptions(allowModifications: false) { BufferSize = SingleReadLength }, cancellationToken);
+                : new AzureReadStream(
+                    await blob.OpenReadAsync(new BlobOpenReadOptions(allowModifications: false) { BufferSize = SingleReadLength }, cancellationToken), blob.Uri);
         }
         catch (RequestFailedException exception) when (exception.Status == 404)
         {
             throw new BlobNotFoundException(name, exception);
+        }
+        catch (Exception exception) when (AzureOutOfReach.Is(exception, cancellationToken))
+        {
+            throw AzureOutOfReach.Error(exception, blob.Uri, cancellationToken);
         }
     }
 
@@ -197,7 +203,7 @@ public sealed class AzureBlobStore(BlobContainerClient container) : IBlobStore
             {
                 await lease.ReleaseAsync();
             }
-            catch (RequestFailedException)
+            catch (Exception exception) when (exception is RequestFailedException or IOException)
             {
                 // Lost already, or the service is away: the lease ends by itself.
             }

@@ -7,6 +7,7 @@ public sealed class HeldLease : IAsyncDisposable
     public static readonly TimeSpan Duration = TimeSpan.FromSeconds(15);
 
     private static readonly TimeSpan RenewInterval = TimeSpan.FromSeconds(4);
+    private static readonly TimeSpan TakeInterval = TimeSpan.FromSeconds(0.25);
 
     private readonly IBlobLease _lease;
     private readonly TimeProvider _time;
@@ -27,6 +28,20 @@ public sealed class HeldLease : IAsyncDisposable
     /// <summary>Takes the lease on a name; null when another holder has it.</summary>
     public static async Task<HeldLease?> TryTakeAsync(IBlobStore store, string name, TimeProvider? time = null, CancellationToken cancellationToken = default) =>
         await store.TryAcquireLeaseAsync(name, Duration, cancellationToken) is { } lease ? new HeldLease(lease, time ?? TimeProvider.System) : null;
+
+    /// <summary>Takes the lease on a name as soon as no other holder has it.</summary>
+    public static async Task<HeldLease> TakeAsync(IBlobStore store, string name, TimeProvider? time = null, CancellationToken cancellationToken = default)
+    {
+        while (true)
+        {
+            if (await TryTakeAsync(store, name, time, cancellationToken) is { } held)
+            {
+                return held;
+            }
+
+            await Task.Delay(TakeInterval, time ?? TimeProvider.System, cancellationToken);
+        }
+    }
 
     /// <summary>
     /// Asks the store whether the lease is still held. To be done just before something is committed: a process that was stopped for a

@@ -64,8 +64,8 @@ internal sealed class EventLog
             return [];
         }
 
-        // A run keeps its newest events only.
-        var missed = _last > 0 ? events[0].Sequence - _last - 1 : 0;
+        // A run does not keep all of its events.
+        var missed = _last > 0 ? events[^1].Sequence - _last - events.Count : 0;
         _last = events[^1].Sequence;
         return [.. missed > 0 ? [$"({missed} events are not kept any more)"] : Array.Empty<string>(), .. events.Where(e => e.Kind != "STATE_CHANGED").Select(e => e.Message)];
     }

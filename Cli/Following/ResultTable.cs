@@ -25,9 +25,10 @@ internal static class ResultTable
             session.WriteLine($"Dataset      {run.Dataset}");
         }
 
-        if (run.BestCheckpoint.Length > 0)
+        var published = run.Spec?.Evaluation?.Checkpoint == "last" || run.BestCheckpoint.Length == 0 ? run.LatestCheckpoint : run.BestCheckpoint;
+        if (published.Length > 0)
         {
-            session.WriteLine($"Checkpoint   {run.BestCheckpoint}");
+            session.WriteLine($"Checkpoint   {published}");
         }
 
         if (run.ModelVersion.Length > 0)

@@ -17,9 +17,9 @@ internal sealed class FewShot
     private readonly string _beforeLabel;
     private readonly string _examples;
 
-    private FewShot(FewShotSpec spec, TokenDataset dataset, TokenSplit train)
+    private FewShot(FewShotSpec spec, ITokenizer tokenizer, TokenDataset dataset, TokenSplit train)
     {
-        _tokenizer = dataset.Tokenizer;
+        _tokenizer = tokenizer;
         IReadOnlyList<string> names = spec.Labels.Count > 0 ? spec.Labels : dataset.Properties.Labels!;
         if (names.Count != dataset.Properties.Labels!.Count)
         {
@@ -50,9 +50,17 @@ internal sealed class FewShot
     }
 
     /// <summary>Classifies documents of a split.</summary>
-    public static Classification Classify(FewShotSpec spec, ITokenModel model, TokenDataset dataset, TokenSplit split, Action<double>? progress, CancellationToken cancellationToken)
+    /// <param name="spec">Template, labels and examples.</param>
+    /// <param name="model">A language model.</param>
+    /// <param name="tokenizer">The model's; has all ids of the dataset's, and may have more.</param>
+    /// <param name="dataset">A dataset with labels.</param>
+    /// <param name="split">The documents.</param>
+    /// <param name="progress">Called with the share done.</param>
+    /// <param name="cancellationToken">Ends the measurement.</param>
+    public static Classification Classify(
+        FewShotSpec spec, ITokenModel model, ITokenizer tokenizer, TokenDataset dataset, TokenSplit split, Action<double>? progress, CancellationToken cancellationToken)
     {
-        var prompts = new FewShot(spec, dataset, dataset.Split("train"));
+        var prompts = new FewShot(spec, tokenizer, dataset, dataset.Split("train"));
         var classification = new Classification(dataset.Properties.Labels!);
         var count = spec.Documents == 0 ? split.DocumentCount : Math.Min(spec.Documents, split.DocumentCount);
         var scores = new double[prompts._labels.Length];

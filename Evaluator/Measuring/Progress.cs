@@ -39,7 +39,7 @@ internal sealed class Progress
         {
             _ = _catalog.Records.UpdateAsync(_id, e =>
             {
-                var isNews = !EvaluationCatalog.IsTerminal(e) && fraction > e.Fraction;
+                var isNews = e.State == Evaluation.Types.State.Running && fraction > e.Fraction;
                 e.Fraction = isNews ? fraction : e.Fraction;
                 return isNews;
             }, durable: false);

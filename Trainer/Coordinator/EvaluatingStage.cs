@@ -6,8 +6,10 @@ using LlmPipeline.ServiceDefaults;
 namespace LlmPipeline.Trainer.Coordinator;
 
 /// <summary>EVALUATING: the chosen checkpoint is measured by the Evaluator.</summary>
-internal sealed class EvaluatingStage(EvaluationService.EvaluationServiceClient evaluations, RunCatalog runs)
+internal sealed partial class EvaluatingStage(EvaluationService.EvaluationServiceClient evaluations, RunCatalog runs, ILogger<EvaluatingStage> logger)
 {
+    private static readonly TimeSpan CancelPatience = TimeSpan.FromSeconds(5);
+
     /// <summary>The checkpoint that is measured and published.</summary>
     public static string Chosen(Run run) =>
         run.Spec.Evaluation.Checkpoint == "best" && run.BestCheckpoint.Length > 0 ? run.BestCheckpoint : run.LatestCheckpoint;
@@ -36,14 +38,29 @@ internal sealed class EvaluatingStage(EvaluationService.EvaluationServiceClient 
         }
 
         activity?.SetTag("checkpoint", request.Spec.Model);
-        var evaluation = (await evaluator.RunAsync(token => evaluations.CreateEvaluationAsync(
-            request, deadline: ServiceCall.Deadline, cancellationToken: token).ResponseAsync, cancellationToken)).Evaluation;
-        while (evaluation.State is not (Evaluation.Types.State.Succeeded or Evaluation.Types.State.Failed))
+        Evaluation evaluation;
+        var name = "";
+        try
         {
-            evaluation = await evaluator.RunAsync(token => WatchAsync(id, evaluation, evaluator, token), cancellationToken);
+            evaluation = await evaluator.RunAsync(token => CreateAsync(request, ServiceCall.Deadline, token), cancellationToken);
+            name = evaluation.Name;
+            while (!IsTerminal(evaluation))
+            {
+                evaluation = await evaluator.RunAsync(token => WatchAsync(id, evaluation, evaluator, token), cancellationToken);
+            }
+        }
+        catch (OperationCanceledException) when (IsCancelled(id))
+        {
+            await CancelAsync(run, name, request);
+            throw;
         }
 
         activity?.SetTag("evaluation", evaluation.Name);
+        if (evaluation.State == Evaluation.Types.State.Cancelled)
+        {
+            throw new StageFailedException(ErrorReasons.WrongState, $"'{evaluation.Name}' was cancelled. Resume the run to measure it again.");
+        }
+
         if (evaluation.State == Evaluation.Types.State.Failed)
         {
             throw new StageFailedException(evaluation.Error?.Reason ?? ErrorReasons.Internal, evaluation.Error?.Message ?? $"'{evaluation.Name}' failed.");
@@ -53,6 +70,9 @@ internal sealed class EvaluatingStage(EvaluationService.EvaluationServiceClient 
         result.Name = evaluation.Name;
         return result;
     }
+
+    private async Task<Evaluation> CreateAsync(CreateEvaluationRequest request, DateTime deadline, CancellationToken cancellationToken) =>
+        (await evaluations.CreateEvaluationAsync(request, deadline: deadline, cancellationToken: cancellationToken)).Evaluation;
 
     private async Task<Evaluation> WatchAsync(string id, Evaluation evaluation, ServiceCall evaluator, CancellationToken cancellationToken)
     {
@@ -75,4 +95,30 @@ internal sealed class EvaluatingStage(EvaluationService.EvaluationServiceClient 
 
         return evaluation;
     }
+
+    private static bool IsTerminal(Evaluation evaluation) =>
+        evaluation.State is Evaluation.Types.State.Succeeded or Evaluation.Types.State.Failed or Evaluation.Types.State.Cancelled;
+
+    // Not when the coordinator only stops: then the run goes on later.
+    private bool IsCancelled(string id) => runs.Records.TryGet(id)!.Value.State == Run.Types.State.Cancelling;
+
+    /// <summary>Stops a measurement. No other run waits for it: the checkpoint is this run's. An Evaluator that does not answer goes on: nothing is lost but its time.</summary>
+    /// <param name="run">The run.</param>
+    /// <param name="name">Of the evaluation. Empty: the call that began it was cancelled, and may have arrived; made again, it says the name.</param>
+    /// <param name="request">That call.</param>
+    private async Task CancelAsync(Run run, string name, CreateEvaluationRequest request)
+    {
+        try
+        {
+            name = name.Length > 0 ? name : (await CreateAsync(request, DateTime.UtcNow + CancelPatience, CancellationToken.None)).Name;
+            await evaluations.CancelEvaluationAsync(new CancelEvaluationRequest { Name = name }, deadline: DateTime.UtcNow + CancelPatience, cancellationToken: CancellationToken.None);
+        }
+        catch (RpcException exception)
+        {
+            LogNotCancelled(exception, run.Name);
+        }
+    }
+
+    [LoggerMessage(2016, LogLevel.Warning, "The Evaluator could not be told to stop measuring {Run}, and goes on.")]
+    private partial void LogNotCancelled(Exception exception, string run);
 }

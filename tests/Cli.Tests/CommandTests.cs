@@ -314,10 +314,28 @@ public sealed class CommandTests : IAsyncLifetime
         Assert.Matches(@"\| tokens of probability 0\s+\|\s+12 \|", _cli.Output);
     }
 
+    [Theory]
+    [InlineData("best", "runs/r100/checkpoints/00000250", "runs/r100/checkpoints/00000250")]
+    [InlineData("last", "runs/r100/checkpoints/00000250", "runs/r100/checkpoints/00000500")]
+    [InlineData("best", "", "runs/r100/checkpoints/00000500")]
+    public async Task TheCheckpointOfARunIsTheOneThatWasPublished(string choice, string best, string expected)
+    {
+        _gateway.Runs.Add(new Run
+        {
+            Name = "runs/r100",
+            State = Run.Types.State.Succeeded,
+            Spec = new RunSpec { Evaluation = new EvaluationSpec { Checkpoint = choice } },
+            BestCheckpoint = best,
+            LatestCheckpoint = "runs/r100/checkpoints/00000500",
+        });
+        Assert.Equal(0, await _cli.RunAsync(_gateway, "runs", "show", "r100"));
+        Assert.Contains($"Checkpoint   {expected}\n", _cli.Output, StringComparison.Ordinal);
+    }
+
     [Fact]
     public async Task HelpHasExamples()
     {
-        foreach (var command in new[] { "train", "runs", "quickstart", "datasets", "models", "generate", "classify", "evaluate" })
+        foreach (var command in new[] { "train", "runs", "quickstart", "datasets", "models", "generate", "classify", "evaluate", "evaluations" })
         {
             using var call = new CliCall();
             Assert.Equal(0, await call.RunAsync(null, command, "--help"));

@@ -277,6 +277,18 @@ internal sealed class FakeGateway : IAsyncDisposable
             {
                 await responseStream.WriteAsync(new WatchEvaluationResponse { Sequence = i + 1, Evaluation = gateway.Evaluations[i] });
             }
+
+            if (gateway.Evaluations[^1].State is Evaluation.Types.State.Queued or Evaluation.Types.State.Running)
+            {
+                gateway.WatcherWaits.TrySetResult();
+                await Task.Delay(Timeout.Infinite, context.CancellationToken);
+            }
+        }
+
+        public override Task<CancelEvaluationResponse> CancelEvaluation(CancelEvaluationRequest request, ServerCallContext context)
+        {
+            gateway.Requests.Enqueue(request);
+            return Task.FromResult(new CancelEvaluationResponse { Evaluation = new Evaluation { Name = request.Name, State = Evaluation.Types.State.Cancelled } });
         }
     }
 

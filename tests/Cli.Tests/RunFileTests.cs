@@ -126,6 +126,18 @@ public sealed class RunFileTests
     }
 
     [Fact]
+    public void TheSamplesOfOtherTrainingSayWhatItIs()
+    {
+        var lora = Sample("lora.yaml").FineTune;
+        Assert.Equal(("models/my-books", "lora", 8, true), (lora.Base, lora.Method, lora.Lora.Rank, lora.Lora.Merge));
+        var continued = Sample("continued.yaml").FineTune;
+        Assert.Equal(("models/my-books", "full", "datasets/my-books"), (continued.Base, continued.Method, continued.OldDataset));
+        Assert.Equal(("llama-tiny", "masked"), (Sample("masked.yaml").Model.Preset, Sample("masked.yaml").Model.Objective));
+
+        static RunSpec Sample(string file) => RunFile.Load(Path.Combine(SamplesFolder, file), [$"dataset.sources={SamplesFolder}"], SamplesFolder);
+    }
+
+    [Fact]
     public void TheSampleOfAMixtureIsADatasetFile()
     {
         using var call = new CliCall();

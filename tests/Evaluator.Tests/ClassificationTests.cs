@@ -101,6 +101,49 @@ public sealed class ClassificationTests
     }
 
     [Fact]
+    public async Task AModelWithFurtherIdsReadsADatasetOfItsBasesTokenizer()
+    {
+        using var workshop = await Workshop.OpenAsync();
+        await workshop.MakeLabelledAsync(Labelled);
+        using var dataset = await TokenDataset.OpenAsync(workshop.Store, Labelled);
+        var tokenizer = dataset.Tokenizer.Extend(["dog"]);
+        using var known = await workshop.CreateNetworkAsync();
+        using var model = LanguageModel.Create(known.Config with { VocabularySize = tokenizer.VocabularySize }, 3, torch.CPU);
+        await workshop.WriteModelAsync(Model, model, tokenizer.ToJson());
+        using (var classifier = LanguageModel.Create(model.Config with { Labels = ["cats", "dogs"] }, 3, torch.CPU))
+        {
+            await workshop.WriteModelAsync("models/classifier/versions/1", classifier, tokenizer.ToJson());
+        }
+
+        await using var host = await EvaluatorHost.StartAsync(workshop.StorePath);
+        var done = await host.EvaluateAsync(new EvaluationRequestSpec
+        {
+            Model = Model,
+            Dataset = Labelled,
+            FewShot = new FewShotSpec { Documents = 20, Template = "{text} {label}.", Labels = { "cat", "dog" } },
+        });
+        Assert.Equal((State.Succeeded, null), (done.State, done.Error));
+
+        // Its own tokenizer makes one id of a word in prompts and labels.
+        int[] cat = tokenizer.Encode(" cat"), dog = tokenizer.Encode(" dog");
+        Assert.Equal((4, 2), (cat.Length, dog.Length));
+        var split = dataset.Split("validation");
+        var loss = 0.0;
+        for (var i = 0; i < 20; i++)
+        {
+            var (ids, label) = Classification.Document(dataset, split, i * split.DocumentCount / 20);
+            var prompt = tokenizer.Encode(dataset.Tokenizer.Decode(ids));
+            double[] scores = [FewShot.Score(model, prompt, cat), FewShot.Score(model, prompt, dog)];
+            loss += Math.Log(scores.Sum(s => Math.Exp(s))) - scores[label];
+        }
+
+        Assert.Equal(loss / 20, done.Result.Model.Loss, 1e-4);
+
+        done = await host.EvaluateAsync(new EvaluationRequestSpec { Model = "models/classifier", Dataset = Labelled });
+        Assert.Equal((State.Succeeded, null), (done.State, done.Error));
+    }
+
+    [Fact]
     public async Task WhatWasForgottenIsMeasuredOnOldAndNewText()
     {
         using var workshop = await Workshop.OpenAsync();

@@ -1,10 +1,12 @@
 using Grpc.Core;
 using LlmPipeline.Evaluations.V1;
 using LlmPipeline.Evaluator.Measuring;
+using LlmPipeline.Models;
 using LlmPipeline.ServiceDefaults;
 using LlmPipeline.Storage;
 using LlmPipeline.Text;
 using LlmPipeline.Text.NGrams;
+using TorchSharp;
 using State = LlmPipeline.Evaluations.V1.Evaluation.Types.State;
 
 namespace LlmPipeline.Evaluator.Tests;
@@ -204,6 +206,48 @@ public sealed class EvaluationServiceTests
         Assert.Equal(State.Succeeded, done.State);
         Assert.Equal(first.Result.Model, done.Result.Model);
         Assert.Equal(first.Result.Ngram, done.Result.Ngram);
+    }
+
+    [Fact]
+    public async Task ACancelledEvaluationEndsOrIsNotBegunAndTheNextOneHasItsTurn()
+    {
+        using var workshop = await Workshop.OpenAsync();
+        await workshop.WriteModelAsync(Checkpoint);
+        await workshop.MakeDatasetAsync("datasets/long", "the cat sat on a mat and saw the dog run", 60_000);
+        using (var network = await workshop.CreateNetworkAsync(context: 2))
+        using (var slow = LanguageModel.Create(network.Config with { Layers = 24 }, 1, torch.CPU))
+        {
+            await workshop.WriteModelAsync("models/slow/versions/1", slow);
+        }
+
+        // Forty thousand batches of a deep network: minutes, if nobody ends it.
+        var minutes = new EvaluationRequestSpec { Model = "models/slow", Dataset = "datasets/long", Split = "train" };
+        string running, waiting;
+        await using (var host = await EvaluatorHost.StartAsync(workshop.StorePath))
+        {
+            running = (await host.CreateAsync(minutes)).Name;
+            await host.WatchAsync(running, e => e.Fraction > 0);
+            waiting = (await host.CreateAsync(Workshop.Spec(Checkpoint))).Name;
+            var cancelled = await host.CancelAsync(waiting);
+            Assert.Equal((State.Cancelled, null, null), (cancelled.State, cancelled.Result, cancelled.Error));
+            Assert.True(cancelled.EndTime >= cancelled.CreateTime);
+            Assert.Equal(State.Cancelled, (await host.CancelAsync(running)).State);
+
+            // Created again, both begin anew, one after another.
+            var again = await host.CreateAsync(minutes);
+            Assert.Equal((running, State.Queued, 0.0, null), (again.Name, again.State, again.Fraction, again.EndTime));
+            Assert.Equal(State.Queued, (await host.CreateAsync(Workshop.Spec(Checkpoint))).State);
+            await host.WatchAsync(running, e => e.State == State.Running && e.Fraction > 0);
+            Assert.Equal(State.Cancelled, (await host.CancelAsync(running)).State);
+            var done = (await host.WatchAsync(waiting))[^1].Evaluation;
+            Assert.Equal((State.Succeeded, 1.0), (done.State, done.Fraction));
+
+            Assert.Equal(done, await host.CancelAsync(waiting));
+            Assert.Equal(StatusCode.NotFound, (await Assert.ThrowsAsync<RpcException>(() => host.CancelAsync("evaluations/none"))).StatusCode);
+        }
+
+        await using var next = await EvaluatorHost.StartAsync(workshop.StorePath);
+        Assert.Equal(State.Cancelled, (await next.WatchAsync(running))[^1].Evaluation.State);
     }
 
     private static double NgramLoss(TokenDataset dataset, TokenSplit split)

@@ -1,6 +1,7 @@
 using Grpc.Net.Client;
 using LlmPipeline.Evaluations.V1;
 using LlmPipeline.ServiceDefaults;
+using LlmPipeline.Storage;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting.Server;
 using Microsoft.AspNetCore.Hosting.Server.Features;
@@ -29,7 +30,9 @@ internal sealed class EvaluatorHost : IAsyncDisposable
 
     public EvaluationService.EvaluationServiceClient Evaluations { get; }
 
-    public static async Task<EvaluatorHost> StartAsync(string storage)
+    /// <param name="storage">The storage folder.</param>
+    /// <param name="store">In place of the folder's store.</param>
+    public static async Task<EvaluatorHost> StartAsync(string storage, IBlobStore? store = null)
     {
         var builder = WebApplication.CreateSlimBuilder();
         builder.Configuration.AddInMemoryCollection(new Dictionary<string, string?>
@@ -42,6 +45,11 @@ internal sealed class EvaluatorHost : IAsyncDisposable
         builder.Logging.ClearProviders();
         builder.AddServiceDefaults();
         builder.AddEvaluator();
+        if (store is not null)
+        {
+            builder.Services.AddSingleton(store);
+        }
+
         var app = builder.Build();
         app.MapDefaultEndpoints();
         app.MapEvaluator();
@@ -52,14 +60,21 @@ internal sealed class EvaluatorHost : IAsyncDisposable
     public async Task<Evaluation> CreateAsync(EvaluationRequestSpec spec, string id = "") =>
         (await Evaluations.CreateEvaluationAsync(new CreateEvaluationRequest { EvaluationId = id, Spec = spec }, deadline: Deadline)).Evaluation;
 
-    /// <summary>Watches an evaluation to its end and returns all that was seen.</summary>
-    public async Task<List<WatchEvaluationResponse>> WatchAsync(string name)
+    public async Task<Evaluation> CancelAsync(string name) =>
+        (await Evaluations.CancelEvaluationAsync(new CancelEvaluationRequest { Name = name }, deadline: Deadline)).Evaluation;
+
+    /// <summary>Watches an evaluation to its end, or until a condition holds, and returns all that was seen.</summary>
+    public async Task<List<WatchEvaluationResponse>> WatchAsync(string name, Func<Evaluation, bool>? until = null)
     {
         using var call = Evaluations.WatchEvaluation(new WatchEvaluationRequest { Name = name }, deadline: Deadline);
         var seen = new List<WatchEvaluationResponse>();
         while (await call.ResponseStream.MoveNext(CancellationToken.None))
         {
             seen.Add(call.ResponseStream.Current);
+            if (until?.Invoke(seen[^1].Evaluation) == true)
+            {
+                break;
+            }
         }
 
         return seen;

@@ -1,6 +1,7 @@
 using Grpc.Net.Client;
 using LlmPipeline.Datasets.V1;
 using LlmPipeline.ServiceDefaults;
+using LlmPipeline.Storage;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting.Server;
 using Microsoft.AspNetCore.Hosting.Server.Features;
@@ -35,7 +36,10 @@ internal sealed class PreprocessorHost : IAsyncDisposable
 
     public IServiceProvider Services => _app.Services;
 
-    public static async Task<PreprocessorHost> StartAsync(string storage, params (string Key, string Value)[] settings)
+    public static Task<PreprocessorHost> StartAsync(string storage, params (string Key, string Value)[] settings) => StartAsync(storage, store: null, settings);
+
+    /// <summary>The same with another store than the folder's.</summary>
+    public static async Task<PreprocessorHost> StartAsync(string storage, IBlobStore? store, params (string Key, string Value)[] settings)
     {
         var builder = WebApplication.CreateSlimBuilder();
         builder.Configuration.AddInMemoryCollection(new Dictionary<string, string?>
@@ -48,6 +52,11 @@ internal sealed class PreprocessorHost : IAsyncDisposable
         builder.Logging.ClearProviders();
         builder.AddServiceDefaults();
         builder.AddPreprocessor();
+        if (store is not null)
+        {
+            builder.Services.AddSingleton(store);
+        }
+
         var app = builder.Build();
         app.MapDefaultEndpoints();
         app.MapPreprocessor();

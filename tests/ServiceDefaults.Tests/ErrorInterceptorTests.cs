@@ -11,6 +11,7 @@ public sealed class ErrorInterceptorTests
     {
         { "argument", StatusCode.InvalidArgument, ErrorReasons.InvalidSpec, "Give more steps." },
         { "name", StatusCode.InvalidArgument, ErrorReasons.InvalidName, "'x' is no name." },
+        { "corrupt", StatusCode.DataLoss, ErrorReasons.CorruptData, "'models/x/manifest.json' is damaged." },
         { "cancelled", StatusCode.Cancelled, null, "The call was cancelled." },
         { "bug", StatusCode.Internal, ErrorReasons.Internal, "The service's log says why." },
         { "rpc", StatusCode.NotFound, ErrorReasons.NotFound, "'runs/gone' does not exist." },
@@ -82,6 +83,7 @@ public sealed class ErrorInterceptorTests
         {
             "argument" => new ArgumentOutOfRangeException(nameof(name), "Give more steps."),
             "name" => new InvalidResourceNameException("'x' is no name."),
+            "corrupt" => new CorruptDirectoryException("'models/x/manifest.json' is damaged."),
             "cancelled" => new OperationCanceledException(),
             "rpc" => RpcErrors.Create(StatusCode.NotFound, ErrorReasons.NotFound, "'runs/gone' does not exist."),
             _ => new InvalidDataException("secret path /home/someone"),

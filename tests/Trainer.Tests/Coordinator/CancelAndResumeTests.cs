@@ -99,8 +99,51 @@ public sealed class CancelAndResumeTests
         harness.Evaluator.Hold();
         harness.Workers.Start("worker-a");
         await harness.CreateAsync();
-        await harness.WaitAsync(State.Evaluating);
+        await harness.WaitAsync("half", r => r.State == State.Evaluating && r.Progress.Fraction == 0.5);
         await CancelledAsync(harness);
+        Assert.Equal(["evaluations/some-evaluation"], harness.Evaluator.Cancelled);
+    }
+
+    // The call for the evaluation has not been answered yet, so its name is not known.
+    [Fact]
+    public async Task EvaluatingStopsBeforeTheEvaluationHasAName()
+    {
+        await using var harness = await CoordinatorHarness.StartAsync();
+        var asked = harness.Evaluator.HoldNextCreation();
+        harness.Workers.Start("worker-a");
+        await harness.CreateAsync();
+        await asked.WaitAsync(CoordinatorHarness.Patience);
+        await CancelledAsync(harness);
+        Assert.Equal(2, harness.Evaluator.Requests.Count);
+        Assert.Equal(["evaluations/some-evaluation"], harness.Evaluator.Cancelled);
+    }
+
+    [Fact]
+    public async Task AnEvaluationGoesOnWhenOnlyTheCoordinatorStops()
+    {
+        await using var harness = await CoordinatorHarness.StartAsync();
+        harness.Evaluator.Hold();
+        harness.Workers.Start("worker-a");
+        await harness.CreateAsync();
+        await harness.WaitAsync("half", r => r.State == State.Evaluating && r.Progress.Fraction == 0.5);
+        await harness.StopCoordinatorAsync();
+        Assert.Empty(harness.Evaluator.Cancelled);
+    }
+
+    [Fact]
+    public async Task AnEvaluationThatSomebodyElseCancelledFailsTheRunAndAResumeMeasuresAgain()
+    {
+        await using var harness = await CoordinatorHarness.StartAsync();
+        harness.Evaluator.EndsCancelled = true;
+        harness.Workers.Start("worker-a");
+        await harness.CreateAsync();
+        var run = await harness.WaitAsync(State.Failed);
+        Assert.Equal(("WRONG_STATE", "'evaluations/some-evaluation' was cancelled. Resume the run to measure it again."), (run.Error.Reason, run.Error.Message));
+
+        harness.Evaluator.EndsCancelled = false;
+        await harness.Runs.ResumeRunAsync(new ResumeRunRequest { Name = run.Name });
+        run = await harness.WaitAsync(State.Succeeded);
+        Assert.Equal(2, run.Evaluation.Model.Loss);
     }
 
     [Fact]
