@@ -5,6 +5,7 @@ internal enum GatewayErrorKind
 {
     InvalidArgument,
     ModelNotFound,
+    CorruptData,
     QueueFull,
     TimedOut,
     Unavailable,

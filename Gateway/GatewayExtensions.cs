@@ -8,6 +8,7 @@ using LlmPipeline.Gateway.Telemetry;
 using LlmPipeline.Models;
 using LlmPipeline.ServiceDefaults;
 using LlmPipeline.Storage;
+using Microsoft.AspNetCore.Server.Kestrel.Core;
 using Microsoft.Extensions.Diagnostics.HealthChecks;
 using Microsoft.Extensions.Options;
 
@@ -16,8 +17,6 @@ namespace LlmPipeline.Gateway;
 /// <summary>The Gateway's parts, put together.</summary>
 internal static class GatewayExtensions
 {
-    private const int MaxRequestBytes = 16 << 20;
-
     // Forwarded streams end by themselves only when their run does: a stop waits for them no longer than this.
     private static readonly TimeSpan StreamCutTime = TimeSpan.FromSeconds(2);
 
@@ -52,12 +51,13 @@ internal static class GatewayExtensions
         builder.WebHost.ConfigureKestrel(kestrel =>
         {
             kestrel.AddServerHeader = false;
-            kestrel.Limits.MaxRequestBodySize = MaxRequestBytes;
             kestrel.Limits.MaxConcurrentConnections = 10_000;
             kestrel.Limits.RequestHeadersTimeout = TimeSpan.FromSeconds(15);
             kestrel.Limits.Http2.MaxStreamsPerConnection = 256;
             kestrel.Limits.Http2.KeepAlivePingDelay = TimeSpan.FromSeconds(30);
         });
+        services.AddOptions<KestrelServerOptions>().Configure<IOptions<GatewayOptions>>(
+            (kestrel, gateway) => kestrel.Limits.MaxRequestBodySize = Math.Max(GrpcDefaults.MaxMessageBytes, gateway.Value.MaxBodyBytes));
     }
 
     public static void MapGateway(this WebApplication app)

@@ -19,9 +19,20 @@ internal static class AdapterFiles
     public const string WeightsFile = "adapter_model.safetensors";
 
     private const string Prefix = "base_model.model.";
+    private const string Modules = "modules_to_save";
 
     /// <summary>Whether a folder has an adapter.</summary>
     public static bool Exist(string folder) => File.Exists(Path.Combine(folder, ConfigFile));
+
+    /// <summary>Whether a module of a network was trained besides the updates of the adapter in a folder.</summary>
+    /// <param name="folder">A folder with an adapter.</param>
+    /// <param name="parameter">Name of a parameter of the module.</param>
+    public static bool HasModule(string folder, string parameter)
+    {
+        var root = ConfigKeys.Read(Path.Combine(folder, ConfigFile)).Root;
+        return root.TryGetProperty(Modules, out var modules) && modules.ValueKind == JsonValueKind.Array
+            && modules.EnumerateArray().Any(m => m.ValueKind == JsonValueKind.String && m.GetString() == ModuleOf(parameter));
+    }
 
     /// <summary>Writes the adapter of a network with low-rank updates.</summary>
     /// <param name="directory">Where to.</param>
@@ -121,7 +132,7 @@ internal static class AdapterFiles
         var lora = model.Config.Tuning!.Lora!;
         var saved = model.Parameters.Views.Select(v => v.Name)
             .Where(n => !n.EndsWith(ParameterLayout.LoraA, StringComparison.Ordinal) && !n.EndsWith(ParameterLayout.LoraB, StringComparison.Ordinal))
-            .Select(n => n.Split('.')[^2]);
+            .Select(ModuleOf);
         return new JsonObject
         {
             ["peft_type"] = "LORA",
@@ -131,7 +142,7 @@ internal static class AdapterFiles
             ["lora_alpha"] = lora.Alpha,
             ["lora_dropout"] = lora.Dropout,
             ["target_modules"] = new JsonArray([.. lora.Targets.Select(t => JsonValue.Create(t))]),
-            ["modules_to_save"] = new JsonArray([.. saved.Select(n => JsonValue.Create(n))]),
+            [Modules] = new JsonArray([.. saved.Select(n => JsonValue.Create(n))]),
             ["fan_in_fan_out"] = NetworkArchitecture.Of(model.Config.Architecture).InputFirst,
             ["bias"] = "none",
             ["use_rslora"] = false,
@@ -139,6 +150,8 @@ internal static class AdapterFiles
             ["inference_mode"] = true,
         }.ToJsonString(ConfigKeys.Indented) + "\n";
     }
+
+    private static string ModuleOf(string parameter) => parameter.Split('.')[^2];
 
     private static double Scale(string folder)
     {

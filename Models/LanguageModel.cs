@@ -95,18 +95,24 @@ public abstract class LanguageModel : ITokenModel
 
     /// <summary>
     /// Floating-point operations of forward and backward pass per trained token, by the usual estimate (PaLM, appendix B; nanoGPT):
-    /// 6 for each parameter that is multiplied with (4 for a frozen one), and 12 L H Q T for attention over T positions.
+    /// 6 for each parameter that is multiplied with, 4 for a frozen one, and 12 L H Q T for attention over T positions. Blocks before the
+    /// first one with something to train have no backward pass: 2 for a parameter, 4 H Q T for attention. Where tokens are masked, the
+    /// head is computed for these alone.
     /// </summary>
     /// <param name="time">T, the length of the sequences.</param>
     public double FlopsPerToken(int time)
     {
         var architecture = NetworkArchitecture.Of(Config.Architecture);
-        var attention = Config.Heads > 0 ? 12.0 * Config.Layers * Config.Heads * Config.HeadWidth * time : 0;
-        return attention + (6.0 * Multiplied(Parameters.Views)) + (4.0 * Multiplied(Parameters.FrozenViews));
+        var firstPart = Parameters.Views.Min(v => PartOf(v.Name));
+        var forwardOnly = Math.Clamp(firstPart - 1, 0, Config.Layers);
+        var attention = Config.Heads > 0 ? ((12.0 * (Config.Layers - forwardOnly)) + (4.0 * forwardOnly)) * Config.Heads * Config.HeadWidth * time : 0;
+        return attention + Parameters.Views.Sum(v => 6 * Multiplied(v)) + Parameters.FrozenViews.Sum(v => (IsHead(v) || PartOf(v.Name) >= firstPart ? 4 : 2) * Multiplied(v));
+
+        bool IsHead(ParameterView view) => Config.Classes == 0 && (architecture.IsHead(view.Name) || (Config.Tied && view.Name == architecture.Embedding));
 
         // Rows of tables are only taken.
-        long Multiplied(IEnumerable<ParameterView> views) =>
-            views.Where(v => !architecture.IsEmbedding(v.Name) || (Config.Tied && Config.Classes == 0 && v.Name == architecture.Embedding)).Sum(v => (long)v.Length);
+        double Multiplied(ParameterView view) =>
+            IsHead(view) ? view.Length * (Config.Objective == Objective.Masked ? Masking.Share : 1) : architecture.IsEmbedding(view.Name) ? 0 : view.Length;
     }
 
     /// <summary>Ranges of the gradient, in the order in which a backward pass is done with them; what is not decayed comes after all of them.</summary>

@@ -22,6 +22,9 @@ internal static partial class LinuxTorch
     /// <summary>Handle of <c>libtorch_cpu.so</c>, which exports what TorchSharp has no call for.</summary>
     public static nint LibTorchCpu { get; private set; }
 
+    /// <summary>Handle of <c>libc10_cuda.so</c>; 0 without CUDA.</summary>
+    public static nint LibC10Cuda { get; private set; }
+
     /// <summary>Bytes of <c>libtorch_cpu.so</c>, which tell builds of one version apart.</summary>
     public static long LibTorchLength { get; private set; }
 
@@ -56,6 +59,7 @@ internal static partial class LinuxTorch
             : ["libc10.so", "libtorch_cpu.so", "libtorch.so"];
         var loaded = files.ToDictionary(file => file, file => NativeLibrary.Load(Path.Combine(folder, file)));
         LibTorchCpu = loaded["libtorch_cpu.so"];
+        LibC10Cuda = loaded.GetValueOrDefault("libc10_cuda.so");
         var shim = Path.Combine(packaged, Shim);
         var missing = TorchSelfTest.IsRunning ? Missing(shim, folder, [.. loaded.Values]) : null;
         if (missing is not null)

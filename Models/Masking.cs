@@ -21,7 +21,7 @@ public enum Objective
 /// <param name="MaskTokenId">Id of the mask token.</param>
 public sealed record Masking(int VocabularySize, int MaskTokenId)
 {
-    private const double Share = 0.15;
+    internal const double Share = 0.15;
     private const double MaskedShare = 0.8;
     private const double RandomShare = 0.1;
 

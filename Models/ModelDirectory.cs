@@ -132,6 +132,16 @@ public static class ModelDirectory
     /// <summary>Whether a file of the directory belongs to an adapter.</summary>
     public static bool IsAdapterFile(string file) => file is AdapterFiles.ConfigFile or AdapterFiles.WeightsFile;
 
+    /// <summary>Whether the adapter in a folder was trained together with the token embedding (<see cref="TuningOptions.TrainedEmbedding"/>); false without an adapter.</summary>
+    /// <param name="folder">A local folder.</param>
+    /// <param name="config">Its <c>config.json</c>.</param>
+    /// <exception cref="InvalidDataException">The adapter's config is not JSON.</exception>
+    public static bool AdapterTrainsEmbedding(string folder, ModelConfig config)
+    {
+        ArgumentNullException.ThrowIfNull(config);
+        return AdapterFiles.Exist(folder) && AdapterFiles.HasModule(folder, NetworkArchitecture.Of(config.Architecture).Embedding);
+    }
+
     /// <summary>Names of the classes of a classifier; null of a model that continues text.</summary>
     /// <param name="config">Text of its <c>config.json</c>.</param>
     /// <param name="path">Of the file, for messages.</param>

@@ -17,6 +17,7 @@ internal sealed class TrainerMetrics
     private readonly Gauge<double> _tokensPerSecond;
     private readonly Gauge<double> _utilization;
     private readonly Gauge<long> _memory;
+    private readonly Gauge<long> _deviceMemory;
     private readonly Gauge<int> _workers;
     private readonly Counter<long> _tokens;
     private readonly Counter<long> _steps;
@@ -38,6 +39,7 @@ internal sealed class TrainerMetrics
         _gradientNorm = meter.CreateGauge<double>("llmpipeline.train.gradient_norm", "1", "Norm of the gradient of the latest step, before clipping.");
         _utilization = meter.CreateGauge<double>("llmpipeline.train.model_flops_utilization", "1", "Model FLOPS utilization of the latest step.");
         _memory = meter.CreateGauge<long>("llmpipeline.train.memory", "By", "Resident memory of this worker.");
+        _deviceMemory = meter.CreateGauge<long>("llmpipeline.train.device_memory", "By", "Memory of this worker's GPU in use, by all processes.");
         _anomalies = meter.CreateCounter<long>("llmpipeline.train.anomalies", "{step}", "Steps that changed nothing, by reason.");
         _tokensPerSecond = meter.CreateGauge<double>("llmpipeline.train.tokens_per_second", "{token}/s", "Throughput of the latest step, over all workers.");
         _workers = meter.CreateGauge<int>("llmpipeline.train.workers", "{worker}", "Workers in the present epoch.");
@@ -62,6 +64,11 @@ internal sealed class TrainerMetrics
         _learningRate.Record(step.LearningRate);
         _gradientNorm.Record(step.GradientNorm);
         _memory.Record(step.MemoryBytes);
+        if (step.HasDeviceMemoryBytes)
+        {
+            _deviceMemory.Record(step.DeviceMemoryBytes);
+        }
+
         _tokensPerSecond.Record(step.TokensPerSecond);
         if (step.HasModelFlopsUtilization)
         {

@@ -32,6 +32,7 @@ internal static class RunText
             Add(progress.HasModelFlopsUtilization, $"MFU {100 * progress.ModelFlopsUtilization:F0} %");
             Add(progress.HasGradientNorm, $"norm {progress.GradientNorm:G3}");
             Add(progress.HasMemoryBytes && progress.MemoryBytes > 0, $"{progress.MemoryBytes / 1e6:N0} MB");
+            Add(progress.HasDeviceMemoryBytes, $"GPU {progress.DeviceMemoryBytes / 1e6:N0} MB");
             Add(run.Workers.Count > 0, $"{run.Workers.Count} {(run.Workers.Count == 1 ? "worker" : "workers")}");
         }
 

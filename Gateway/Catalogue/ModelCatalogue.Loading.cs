@@ -34,6 +34,11 @@ internal sealed partial class ModelCatalogue
                 _entries.Remove(gone);
                 VersionGone(gone);
             }
+
+            foreach (var gone in _unreadable.Keys.Where(name => !seen.Contains(name)).ToArray())
+            {
+                _unreadable.Remove(gone);
+            }
         }
     }
 

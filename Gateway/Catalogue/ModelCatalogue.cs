@@ -249,6 +249,12 @@ internal sealed partial class ModelCatalogue(
             {
                 return new GatewayException(GatewayErrorKind.Unavailable, $"{broken.Version.Name} cannot be loaded: {broken.Failure!.Message}", "model");
             }
+
+            var path = name.StartsWith("models/", StringComparison.Ordinal) ? name : $"models/{name}";
+            if (_unreadable.FirstOrDefault(u => u.Key == path || u.Key.StartsWith($"{path}/versions/", StringComparison.Ordinal)) is { Key: { } damaged, Value: var (_, cause) })
+            {
+                return new GatewayException(GatewayErrorKind.CorruptData, $"{damaged} cannot be served: {cause}", "model");
+            }
         }
 
         return new GatewayException(GatewayErrorKind.ModelNotFound, $"The model '{printable}' does not exist. {there}", "model");

@@ -65,6 +65,9 @@ internal sealed class ModelImporter(IBlobStore store, ModelCatalogue catalogue, 
             ["vocabulary_size"] = model.VocabularySize,
             ["create_time"] = time.GetUtcNow().ToString("O", CultureInfo.InvariantCulture),
         };
+
+        // Of two who write the files of one version, the first would commit those of the second.
+        await using var publishing = await HeldLease.TakeAsync(store, $"models/{id}/publishing", time, cancellationToken);
         for (var version = await LastVersionAsync(id, cancellationToken) + 1; ; version++)
         {
             var name = string.Create(CultureInfo.InvariantCulture, $"models/{id}/versions/{version}");

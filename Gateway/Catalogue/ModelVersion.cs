@@ -51,7 +51,7 @@ internal sealed record ModelVersion
             var manifest = await store.TryReadManifestAsync(directory, cancellationToken)
                 ?? throw new InvalidDataException($"'{manifestBlob.Name}' disappeared.");
             var config = await store.TryReadTextAsync($"{directory}/config.json", cancellationToken)
-                ?? throw new InvalidDataException($"'{directory}/config.json' is missing.");
+                ?? throw new InvalidDataException($"'{directory}/config.json' is missing. Delete '{directory}' and publish the model again.");
             var properties = manifest.Properties;
             return new ModelVersion
             {
@@ -70,7 +70,7 @@ internal sealed record ModelVersion
         }
         catch (Exception exception) when (exception is JsonException or InvalidOperationException or FormatException)
         {
-            throw new InvalidDataException($"{directory}: {exception.Message}", exception);
+            throw new InvalidDataException($"'{directory}/config.json' is damaged ({exception.Message}). Delete '{directory}' and publish the model again.", exception);
         }
     }
 

@@ -1,6 +1,7 @@
 using Grpc.Net.Client;
 using LlmPipeline.Gateway.Forwarding;
 using LlmPipeline.Runs.V1;
+using LlmPipeline.ServiceDefaults;
 using Microsoft.Extensions.FileProviders;
 
 namespace LlmPipeline.Gateway.Page;
@@ -22,7 +23,12 @@ internal static class PageExtensions
 
         var handler = new SocketsHttpHandler();
         provider.GetRequiredService<BackendConnections>().Configure(handler);
-        var channel = GrpcChannel.ForAddress(address, new GrpcChannelOptions { HttpHandler = handler, DisposeHttpClient = true });
+        var channel = GrpcChannel.ForAddress(address, new GrpcChannelOptions
+        {
+            HttpHandler = handler,
+            DisposeHttpClient = true,
+            MaxReceiveMessageSize = GrpcDefaults.MaxMessageBytes,
+        });
         provider.GetRequiredService<IHostApplicationLifetime>().ApplicationStopped.Register(channel.Dispose);
         return new RunsEndpoint(new RunService.RunServiceClient(channel));
     });

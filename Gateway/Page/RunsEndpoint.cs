@@ -10,7 +10,7 @@ namespace LlmPipeline.Gateway.Page;
 internal sealed class RunsEndpoint(RunService.RunServiceClient? trainer)
 {
     private const int ListedRuns = 100;
-    private const int MetricsPerAnswer = 5000;
+    private const int MetricsPerAnswer = 1000;
     private static readonly TimeSpan Timeout = TimeSpan.FromSeconds(5);
     private static readonly JsonFormatter Formatter = new(JsonFormatter.Settings.Default.WithFormatDefaultValues(true));
 
@@ -31,7 +31,7 @@ internal sealed class RunsEndpoint(RunService.RunServiceClient? trainer)
     public Task GetAsync(HttpContext context, string id) => AnswerAsync(context, async (client, options) =>
         await client.GetRunAsync(new GetRunRequest { Name = $"runs/{id}" }, options));
 
-    /// <summary><c>GET /api/runs/{id}/metrics?after=STEP</c>: the numbers of the steps after one.</summary>
+    /// <summary><c>GET /api/runs/{id}/metrics?after=STEP</c>: the numbers of the steps after one, at most a thousand.</summary>
     public Task MetricsAsync(HttpContext context, string id) => AnswerAsync(context, async (client, options) =>
     {
         _ = long.TryParse(context.Request.Query["after"], NumberStyles.None, CultureInfo.InvariantCulture, out var after);
@@ -64,6 +64,7 @@ internal sealed class RunsEndpoint(RunService.RunServiceClient? trainer)
             {
                 StatusCode.NotFound => FailAsync(context, StatusCodes.Status404NotFound, exception.Status.Detail),
                 StatusCode.InvalidArgument => FailAsync(context, StatusCodes.Status400BadRequest, exception.Status.Detail),
+                StatusCode.ResourceExhausted => FailAsync(context, StatusCodes.Status502BadGateway, $"The Trainer's answer is too large: {exception.Status.Detail}"),
                 _ => FailAsync(context, StatusCodes.Status503ServiceUnavailable, $"The Trainer does not answer ({exception.StatusCode})."),
             });
         }

@@ -48,11 +48,25 @@ internal abstract partial class JsonEndpoint(IOptions<GatewayOptions> options, I
         }
 
         using var buffer = new MemoryStream();
-        if (!await TryReadAsync(context.Request, buffer, options.Value.MaxBodyBytes, context.RequestAborted))
+        try
         {
-            context.Response.Headers.Connection = "close";
-            await OpenAiErrors.WriteAsync(
-                context, StatusCodes.Status413PayloadTooLarge, $"The body is larger than {options.Value.MaxBodyBytes} bytes. Send a shorter prompt.", "request_too_large");
+            if (!await TryReadAsync(context.Request, buffer, options.Value.MaxBodyBytes, context.RequestAborted))
+            {
+                await RefuseTooLargeAsync(context);
+                return null;
+            }
+        }
+        catch (BadHttpRequestException exception)
+        {
+            await (exception.StatusCode == StatusCodes.Status413PayloadTooLarge
+                ? RefuseTooLargeAsync(context)
+                : OpenAiErrors.WriteAsync(context, exception.StatusCode, $"The body could not be read: {exception.Message} Send it again.", "unreadable_body"));
+            return null;
+        }
+        catch (Exception exception) when (exception is IOException or OperationCanceledException)
+        {
+            // The connection broke: nobody reads an answer.
+            context.Abort();
             return null;
         }
 
@@ -65,6 +79,13 @@ internal abstract partial class JsonEndpoint(IOptions<GatewayOptions> options, I
             await OpenAiErrors.WriteAsync(context, StatusCodes.Status400BadRequest, $"The body is not JSON: {exception.Message}", "invalid_json");
             return null;
         }
+    }
+
+    private Task RefuseTooLargeAsync(HttpContext context)
+    {
+        context.Response.Headers.Connection = "close";
+        return OpenAiErrors.WriteAsync(
+            context, StatusCodes.Status413PayloadTooLarge, $"The body is larger than {options.Value.MaxBodyBytes} bytes. Send a shorter prompt.", "request_too_large");
     }
 
     private static async Task<bool> TryReadAsync(HttpRequest request, MemoryStream destination, int limit, CancellationToken cancellationToken)

@@ -41,6 +41,7 @@ internal static class OpenAiErrors
     {
         GatewayErrorKind.InvalidArgument => (400, "invalid_request_error", "invalid_value"),
         GatewayErrorKind.ModelNotFound => (404, "invalid_request_error", "model_not_found"),
+        GatewayErrorKind.CorruptData => (500, "server_error", "corrupt_data"),
         GatewayErrorKind.QueueFull => (429, "rate_limit_error", "queue_full"),
         GatewayErrorKind.TimedOut => (504, "server_error", "timeout"),
         _ => (503, "server_error", "unavailable"),

@@ -142,6 +142,7 @@ internal sealed class InferenceGrpcService(GenerationEngine engine, ModelCatalog
         {
             GatewayErrorKind.InvalidArgument => (StatusCode.InvalidArgument, ErrorReasons.InvalidSpec),
             GatewayErrorKind.ModelNotFound => (StatusCode.NotFound, ErrorReasons.NotFound),
+            GatewayErrorKind.CorruptData => (StatusCode.DataLoss, ErrorReasons.CorruptData),
             GatewayErrorKind.QueueFull => (StatusCode.ResourceExhausted, ErrorReasons.QueueFull),
             GatewayErrorKind.TimedOut => (StatusCode.DeadlineExceeded, ErrorReasons.DeadlineExceeded),
             _ => (StatusCode.Unavailable, ErrorReasons.Unavailable),

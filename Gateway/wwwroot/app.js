@@ -19,6 +19,7 @@ let metrics = { key: "", train: [], validation: [], after: 0 };
 const stateOf = run => (run.state ?? "STATE_UNSPECIFIED").replace("STATE_", "");
 const idOf = run => run.name.replace("runs/", "");
 const fixed = (value, digits) => value === undefined || value === null ? "–" : Number(value).toFixed(digits);
+const percent = value => `${fixed(value * 100, 1)} %`;
 
 function make(tag, properties = {}, ...children) {
   const node = Object.assign(document.createElement(tag), properties);
@@ -115,26 +116,76 @@ function showTiles(run) {
   $("tiles").replaceChildren(...tiles.map(parts => make("div", {}, ...parts)));
 }
 
+// A classifier predicts once a document.
+const lossUnit = ({ labels }) => labels?.length > 0 ? "nats a document" : "nats per token";
+
 function showEvaluation(run) {
   const result = run.evaluation;
   $("evaluation").hidden = !result?.model;
   if (!result?.model) {
     return;
   }
-  const rows = [[idOf(run), result.model], ...(result.ngram ? [[`${result.ngramOrder}-gram (Kneser-Ney)`, result.ngram]] : [])];
-  const columns = [["loss", 4, 1, -1], ["perplexity", 2, 1, -1], ["bitsPerByte", 4, 1, -1], ["accuracy", 1, 100, 1], ["bleu", 2, 1, 1]];
-  const text = ([key, digits, factor], quality) =>
+  const { classification, forgetting } = result;
+  const masked = result.model.objective === "masked";
+  if (classification) {
+    showClasses(classification);
+  } else {
+    showQualities(run, masked);
+  }
+  const counted = classification ? "documents" : masked ? "masked tokens" : "tokens";
+  const speed = result.tokensPerSecond && !classification ? `, ${compact.format(result.tokensPerSecond)} tokens/s` : "";
+  $("evaluation-facts").textContent = `${result.split ?? ""} split, ${steps.format(result.model.tokenCount ?? 0)} ${counted}${speed}`;
+  $("evaluation-text").hidden = !classification;
+  $("evaluation-text").textContent = classification
+    ? `Accuracy ${percent(classification.accuracy)}, macro F1 ${percent(classification.macroF1)}, loss ${fixed(result.model.loss, 4)} ${lossUnit(run)}; `
+      + `always “${classification.majorityLabel}” would be ${percent(classification.majorityAccuracy)}`
+    : "";
+  $("forgetting").hidden = !forgetting || Boolean(classification);
+  if (forgetting) {
+    const figures = q => `${fixed(q.loss, 4)} (${fixed(q.perplexity, 2)})`;
+    $("forgetting-figures").textContent = masked ? "Loss (pseudo-perplexity)" : "Loss (perplexity)";
+    $("forgetting-rows").replaceChildren(
+      tableRow("base", [figures(forgetting.baseOld), figures(forgetting.baseNew)]),
+      tableRow("fine-tuned", [figures(forgetting.modelOld), figures(forgetting.modelNew)]));
+  }
+}
+
+function tableRow(name, cells) {
+  return make("tr", {}, make("th", { scope: "row", textContent: name }), ...cells.map(textContent => make("td", { textContent })));
+}
+
+function showEvaluationHead(titles) {
+  $("evaluation-head").replaceChildren(...titles.map(textContent => make("th", { scope: "col", textContent })));
+}
+
+function showClasses({ classes }) {
+  showEvaluationHead(["Class", "Documents", "Precision", "Recall", "F1", ...classes.map(c => `Taken for ${c.label}`)]);
+  $("evaluation-rows").replaceChildren(...classes.map(c => tableRow(c.label,
+    [steps.format(c.documentCount), percent(c.precision), percent(c.recall), percent(c.f1), ...c.predictedCounts.map(n => steps.format(n))])));
+}
+
+function showQualities(run, masked) {
+  const { model, ngram, ngramOrder } = run.evaluation;
+  const rows = [[idOf(run), model], ...(ngram ? [[`${ngramOrder}-gram (Kneser-Ney)`, ngram]] : [])];
+  const columns = [
+    ["Loss", "loss", 4, 1, -1],
+    [masked ? "Pseudo-perplexity" : "Perplexity", "perplexity", 2, 1, -1],
+    ...(Number(model.impossibleCount ?? 0) > 0 ? [["Tokens of probability 0", "impossibleCount", 0, 1, -1]] : []),
+    ...(masked ? [] : [["Bits per byte", "bitsPerByte", 4, 1, -1]]),
+    [masked ? "Masked-token accuracy" : "Accuracy", "accuracy", 1, 100, 1],
+    ...(rows.some(([, quality]) => quality.bleu !== undefined) ? [["BLEU", "bleu", 2, 1, 1]] : []),
+  ];
+  const text = ([, key, digits, factor], quality) =>
     quality[key] === undefined ? "–" : (quality[key] * factor).toFixed(digits) + (key === "accuracy" ? " %" : "");
+  showEvaluationHead(["Model", ...columns.map(([title]) => title)]);
   $("evaluation-rows").replaceChildren(...rows.map(([name, quality]) => make("tr", {},
     make("th", { scope: "row", textContent: name }),
     ...columns.map(column => {
-      const [key, , , sign] = column;
+      const [, key, , , sign] = column;
       const others = rows.map(r => r[1]).filter(q => q !== quality && q[key] !== undefined);
       const best = others.length > 0 && quality[key] !== undefined && others.every(q => sign * quality[key] > sign * q[key]);
       return make("td", { textContent: text(column, quality), className: best ? "best" : "", title: best ? "better" : "" });
     }))));
-  $("evaluation-facts").textContent =
-    `${result.split ?? ""} split, ${steps.format(result.model.tokenCount ?? 0)} tokens` + (result.tokensPerSecond ? `, ${compact.format(result.tokensPerSecond)} tokens/s` : "");
 }
 
 function showRun(run) {
@@ -156,6 +207,7 @@ function showRun(run) {
   $("run-error").hidden = !run.error;
   $("run-error").textContent = run.error ? `${run.error.reason}: ${run.error.message}` : "";
   showTiles(run);
+  $("loss-unit").textContent = lossUnit(run);
   showEvaluation(run);
 
   const workers = run.workers ?? [];
@@ -171,28 +223,32 @@ function showRun(run) {
 }
 
 async function loadMetrics(run) {
-  const key = `${run.name}#${run.attempt}`;
-  if (metrics.key !== key) {
+  // After a rollback, or from a checkpoint on, steps come again with other numbers.
+  const rollback = run.events?.findLast(e => e.kind === "ROLLED_BACK")?.sequence ?? 0;
+  const key = `${run.name}#${run.attempt}#${rollback}`;
+  const newest = Number(run.progress?.step ?? 0);
+  if (metrics.key !== key || newest < metrics.after) {
     metrics = { key, train: [], validation: [], after: 0 };
   }
   const mine = metrics;
-  for (;;) {
-    const page = (await getJson(`/api/runs/${idOf(run)}/metrics?after=${mine.after}`)).metrics ?? [];
+  let page;
+  do {
+    page = (await getJson(`/api/runs/${idOf(run)}/metrics?after=${mine.after}`)).metrics ?? [];
     for (const m of page) {
       const step = Number(m.step);
       if (step <= mine.after) {
         continue;
       }
-      mine.train.push({ x: step, y: m.trainLoss });
-      if (m.validationLoss !== undefined) {
+      // What is not finite is a string in JSON.
+      if (Number.isFinite(m.trainLoss)) {
+        mine.train.push({ x: step, y: m.trainLoss });
+      }
+      if (Number.isFinite(m.validationLoss)) {
         mine.validation.push({ x: step, y: m.validationLoss });
       }
       mine.after = step;
     }
-    if (page.length < 5000) {
-      break;
-    }
-  }
+  } while (page.length > 0 && mine.after < newest);
   if (mine === metrics) {
     chart.show(mine.train, mine.validation, Number(run.progress?.totalSteps ?? 0));
   }

@@ -87,7 +87,7 @@ export class LossChart {
     host.addEventListener("pointerleave", () => this.#rest());
   }
 
-  // train, validation: [{ x: step, y: loss }], in order of steps; total: steps in all.
+  // train, validation: [{ x: step, y: loss }], finite, in order of steps; total: steps in all.
   show(train, validation, total) {
     this.#train = train;
     this.#validation = validation;
@@ -111,9 +111,11 @@ export class LossChart {
       return;
     }
 
-    const values = all.map(p => p.y).filter(Number.isFinite).sort((a, b) => a - b);
+    const values = all.map(p => p.y).sort((a, b) => a - b);
     let [low, high] = [values[0], values[values.length - 1]];
-    const space = (high - low || Math.abs(high) || 1) * 0.06;
+    // Values that differ by rounding alone are one: an axis as narrow as that has ticks without end.
+    const differ = high - low > 1e-9 * Math.max(Math.abs(low), Math.abs(high));
+    const space = (differ ? high - low : Math.abs(high) || 1) * 0.06;
     [low, high] = [low - space, high + space];
     const last = Math.max(this.#total, all.reduce((most, p) => Math.max(most, p.x), 1));
     const x = step => margin.left + (step / last) * (width - margin.left - margin.right);

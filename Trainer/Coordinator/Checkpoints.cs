@@ -7,7 +7,8 @@ namespace LlmPipeline.Trainer.Coordinator;
 /// <param name="Name">Format: <c>runs/{r}/checkpoints/{step}</c>.</param>
 /// <param name="Step">Steps done.</param>
 /// <param name="ValidationLoss">Nats per token, if it was measured at that step.</param>
-internal sealed record CommittedCheckpoint(string Name, long Step, double? ValidationLoss);
+/// <param name="TrainSeconds">Seconds of training that it took.</param>
+internal sealed record CommittedCheckpoint(string Name, long Step, double? ValidationLoss, double TrainSeconds);
 
 /// <summary>What storage knows of the checkpoints of runs: the truth, whatever was reported.</summary>
 internal static class Checkpoints
@@ -23,7 +24,7 @@ internal static class Checkpoints
         {
             if (blob.Name.Split('/') is [_, _, _, var step, "manifest.json"] && long.TryParse(step, out var number))
             {
-                found.Add(new CommittedCheckpoint(blob.Name[..blob.Name.LastIndexOf('/')], number, await LossAsync(store, blob.Name, cancellationToken)));
+                found.Add(await ReadAsync(store, blob.Name[..blob.Name.LastIndexOf('/')], number, cancellationToken));
             }
         }
 
@@ -58,17 +59,20 @@ internal static class Checkpoints
         return (null, damaged);
     }
 
-    private static async Task<double?> LossAsync(IBlobStore store, string manifest, CancellationToken cancellationToken)
+    private static async Task<CommittedCheckpoint> ReadAsync(IBlobStore store, string name, long step, CancellationToken cancellationToken)
     {
+        DirectoryManifest? manifest = null;
         try
         {
-            return await store.TryReadManifestAsync(manifest[..manifest.LastIndexOf('/')], cancellationToken) is { } found
-                && found.Properties["validation_loss"] is JsonValue value && value.TryGetValue<double>(out var loss) ? loss : null;
+            manifest = await store.TryReadManifestAsync(name, cancellationToken);
         }
         catch (CorruptDirectoryException)
         {
             // Whoever loads it gets the error, which names it.
-            return null;
         }
+
+        return new CommittedCheckpoint(name, step, Number("validation_loss"), Number("train_seconds") ?? 0);
+
+        double? Number(string key) => manifest?.Properties[key] is JsonValue value && value.TryGetValue<double>(out var number) ? number : null;
     }
 }

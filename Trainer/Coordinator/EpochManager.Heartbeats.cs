@@ -52,8 +52,9 @@ internal sealed partial class EpochManager
         {
             if (_memoryKills.TryGetValue(place, out var before) && before.Id != request.WorkerId && request.MemoryKills > before.Kills)
             {
+                _killsWithoutStep++;
                 _notices.Add(new WorkerNotice(RunEvents.WorkerOutOfMemory,
-                    $"{before.Id} was killed for memory: its control group counts {request.MemoryKills - before.Kills} such {(request.MemoryKills - before.Kills == 1 ? "kill" : "kills")} since it was started, says {request.WorkerId}, which took its place. Give the worker more memory, or lower training.micro_batch_size."));
+                    $"{before.Id} was killed for memory: its control group counts {request.MemoryKills - before.Kills} such {(request.MemoryKills - before.Kills == 1 ? "kill" : "kills")} since it was started, says {request.WorkerId}, which took its place. Give the worker more memory; when it is killed {KillsToReduce} times without a step in between, micro-batches are halved."));
                 break;
             }
         }

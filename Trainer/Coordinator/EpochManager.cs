@@ -8,6 +8,9 @@ namespace LlmPipeline.Trainer.Coordinator;
 /// </summary>
 internal sealed partial class EpochManager(TimeProvider time, EpochTimings timings)
 {
+    /// <summary>One kill may be somebody else's doing.</summary>
+    private const int KillsToReduce = 2;
+
     private readonly Lock _lock = new();
     private readonly Signal _changed = new();
     private readonly Dictionary<string, EpochWorker> _workers = new(StringComparer.Ordinal);
@@ -21,6 +24,7 @@ internal sealed partial class EpochManager(TimeProvider time, EpochTimings timin
     private bool _cancel;
     private Epoch? _epoch;
     private int _brokenEpochs;
+    private int _killsWithoutStep;
 
     /// <summary>Completes when something changed that <see cref="Decide"/> looks at.</summary>
     public Task Changed => _changed.Next;
@@ -52,7 +56,7 @@ internal sealed partial class EpochManager(TimeProvider time, EpochTimings timin
     {
         lock (_lock)
         {
-            (_job, _jobSince, _cancel, _epoch, _brokenEpochs) = (job, time.GetTimestamp(), false, null, 0);
+            (_job, _jobSince, _cancel, _epoch, _brokenEpochs, _killsWithoutStep) = (job, time.GetTimestamp(), false, null, 0, 0);
             _notices.Clear();
             _standingBy.Clear();
             foreach (var worker in _workers.Values)
@@ -106,7 +110,7 @@ internal sealed partial class EpochManager(TimeProvider time, EpochTimings timin
     {
         lock (_lock)
         {
-            _brokenEpochs = 0;
+            (_brokenEpochs, _killsWithoutStep) = (0, 0);
         }
     }
 
@@ -157,7 +161,9 @@ internal sealed partial class EpochManager(TimeProvider time, EpochTimings timin
                 Cancel = _cancel,
                 Traceparent = job.Traceparent,
                 Members = { members.Select(m => new EpochMember { WorkerId = m.Id, Address = m.Address }) },
+                ReduceMicroBatch = _killsWithoutStep >= KillsToReduce,
             };
+            _killsWithoutStep = plan.ReduceMicroBatch ? 0 : _killsWithoutStep;
             _brokenEpochs = _epoch?.BrokenAt is null ? 0 : _brokenEpochs + 1;
             _epoch = new Epoch(plan);
             foreach (var worker in _workers.Values)
@@ -313,7 +319,7 @@ internal sealed partial class EpochManager(TimeProvider time, EpochTimings timin
         public EpochPlan ToPrepare()
         {
             var preparing = plan.Clone();
-            (preparing.Rank, preparing.SourceRank, preparing.Checkpoint) = (-1, 0, "");
+            (preparing.Rank, preparing.SourceRank, preparing.Checkpoint, preparing.ReduceMicroBatch) = (-1, 0, "", false);
             preparing.Members.Clear();
             return preparing;
         }

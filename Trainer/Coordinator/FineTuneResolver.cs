@@ -14,6 +14,7 @@ namespace LlmPipeline.Trainer.Coordinator;
 internal static class FineTuneResolver
 {
     private const string ManifestSuffix = "/manifest.json";
+    private const string UnfreezeEmbedding = "set fine_tune.frozen_embedding to false";
 
     private static readonly string[] Methods = ["full", "frozen", "lora"];
 
@@ -47,21 +48,51 @@ internal static class FineTuneResolver
         {
             ResourceName.IdOf(tune.OldDataset, "datasets");
             SpecCheck.That(config.Classes == 0, "fine_tune.old_dataset", $"is set, but {tune.Base} is a classifier; what a language model forgets can be measured");
+            SpecCheck.That(resolved.Dataset is not ({ HasLabelField: true } or { LabelParts: true }), "fine_tune.old_dataset",
+                $"is set, and the dataset has labels, so a classifier comes of it; what a language model forgets can be measured. Leave one of them out");
         }
 
         return resolved;
     }
 
-    /// <summary>Throws unless a dataset's tokenizer is that of the base, or has further ids.</summary>
-    /// <exception cref="StageFailedException">It is another one.</exception>
-    public static async Task CheckTokenizerAsync(FineTuneSpec tune, Dataset dataset, IBlobStore store, CancellationToken cancellationToken)
+    /// <summary>Throws unless a dataset's tokenizer is that of the base, or has further ids, which are trained then.</summary>
+    /// <param name="tune">What is asked for.</param>
+    /// <param name="dataset">What is trained on.</param>
+    /// <param name="old">The dataset on which forgetting is measured; null without.</param>
+    /// <param name="store">Where base and tokenizers lie.</param>
+    /// <param name="cancellationToken">Ends the reading.</param>
+    /// <exception cref="StageFailedException">It is another one, or the base is gone.</exception>
+    public static async Task CheckTokenizersAsync(FineTuneSpec tune, Dataset dataset, Dataset? old, IBlobStore store, CancellationToken cancellationToken)
     {
-        var folder = await FolderAsync(tune.Base, store, cancellationToken);
+        string folder;
+        try
+        {
+            folder = await store.GetVerifiedLocalDirectoryAsync(tune.Base, cancellationToken);
+        }
+        catch (Exception exception) when (exception is BlobNotFoundException or CorruptDirectoryException)
+        {
+            throw new StageFailedException(ErrorReasons.NotFound,
+                $"fine_tune.base '{tune.Base}' cannot be read any more: {exception.Message} A run keeps its newest checkpoints and the best one; create a run whose fine_tune.base names one of them, or a published model.", exception);
+        }
+
+        var known = TokenizerOf(folder);
         var tokenizer = await StoredTokenizers.ReadAsync(store, dataset.Tokenizer, cancellationToken);
-        if (!tokenizer.Extends(TokenizerOf(folder)))
+        if (!tokenizer.Extends(known))
         {
             throw new StageFailedException(ErrorReasons.InvalidSpec,
                 $"'{dataset.Name}' was encoded with '{dataset.Tokenizer}', whose ids are not those of {tune.Base}. Give the text in dataset instead of dataset_name, and it is encoded with the tokenizer of the base.");
+        }
+
+        if (tokenizer.VocabularySize > known.VocabularySize && tune is { Method: "frozen", FrozenEmbedding: true })
+        {
+            throw new StageFailedException(ErrorReasons.InvalidSpec,
+                $"'{dataset.Name}' was encoded with '{dataset.Tokenizer}', which has ids that {tune.Base} does not know, and their embeddings would not be trained. Create a run with fine_tune.frozen_embedding set to false.");
+        }
+
+        if (old is not null && !tokenizer.Extends(await StoredTokenizers.ReadAsync(store, old.Tokenizer, cancellationToken)))
+        {
+            throw new StageFailedException(ErrorReasons.InvalidSpec,
+                $"fine_tune.old_dataset '{old.Name}' was encoded with '{old.Tokenizer}', whose ids are not those of '{dataset.Tokenizer}' of '{dataset.Name}'. Create a run that names a dataset made with the tokenizer of the base.");
         }
     }
 
@@ -82,8 +113,10 @@ internal static class FineTuneResolver
                 throw new InvalidOperationException();
             }
 
+            // While a run trains, what is its newest or best checkpoint now may be gone when this run's turn comes.
+            SpecCheck.That(RunStates.IsTerminal(run.State), "fine_tune.base", $"is {name}, which is {RunStates.NameOf(run.State)}; wait for its end, or name a published model");
             var chosen = EvaluatingStage.Chosen(run);
-            SpecCheck.That(chosen.Length > 0, "fine_tune.base", $"is {name}, which has no checkpoint yet; wait for one");
+            SpecCheck.That(chosen.Length > 0, "fine_tune.base", $"is {name}, which has no checkpoint; name a run that has one");
             return chosen;
         }
 
@@ -196,7 +229,7 @@ internal static class FineTuneResolver
             tune.FrozenBlocks = tune.HasFrozenBlocks ? tune.FrozenBlocks : config.Layers - 1;
             SpecCheck.InRange(tune.FrozenBlocks, 0, config.Layers, "fine_tune.frozen_blocks", "the upper end is the number of blocks of the base");
             tune.FrozenEmbedding = !tune.HasFrozenEmbedding || tune.FrozenEmbedding;
-            SpecCheck.That(tune.NewTokens.Count == 0 || !tune.FrozenEmbedding, "fine_tune.new_tokens", $"are given, but their embeddings would not be trained; set fine_tune.frozen_embedding to false");
+            SpecCheck.That(tune.NewTokens.Count == 0 || !tune.FrozenEmbedding, "fine_tune.new_tokens", $"are given, but their embeddings would not be trained; {UnfreezeEmbedding}");
         }
 
         if (tune.Method == "lora")
@@ -268,6 +301,8 @@ internal static class FineTuneResolver
 
         SpecCheck.That(found.Extends(wanted), "dataset.tokenizer.name",
             $"is {given.Name}, whose ids are not those of the base, {spec.FineTune.Base}{(spec.FineTune.NewTokens.Count > 0 ? ", with fine_tune.new_tokens behind them" : "")}. Leave it out, or name a tokenizer that has all of them and more");
+        SpecCheck.That(found.VocabularySize == known.VocabularySize || spec.FineTune is not { Method: "frozen", FrozenEmbedding: true }, "dataset.tokenizer.name",
+            $"is {given.Name}, which has ids that {spec.FineTune.Base} does not know, and their embeddings would not be trained; {UnfreezeEmbedding}");
     }
 
     private static ITokenizer TokenizerOf(string folder) => TokenizerFile.Load(Path.Combine(folder, ModelDirectory.TokenizerFile));

@@ -10,8 +10,7 @@ internal static class LossUnit
     private const string Document = "nats a document";
 
     /// <summary>The unit of losses while a run trains.</summary>
-    public static string Of(RunSpec spec) => spec.HasDatasetName ? "nats" // its labels are not in the spec
-        : spec.Dataset is { HasLabelField: true } or { LabelParts: true } ? Document : Token;
+    public static string Of(Run run) => run.Labels.Count > 0 ? Document : Token;
 
     /// <summary>The unit of what was measured.</summary>
     public static string Of(EvaluationResult result) => result.Classification is null ? Token : Document;

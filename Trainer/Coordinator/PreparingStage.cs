@@ -16,6 +16,7 @@ internal sealed partial class PreparingStage(DatasetService.DatasetServiceClient
     public async Task<Dataset> RunAsync(string id, Run run, ServiceCall preprocessor, CancellationToken cancellationToken)
     {
         using var activity = RunTrace.Start("run preparing", run);
+        var old = run.Spec.FineTune is { HasOldDataset: true } ? await OldDatasetAsync(run.Spec, preprocessor, cancellationToken) : null;
         Dataset dataset;
         try
         {
@@ -54,10 +55,26 @@ internal sealed partial class PreparingStage(DatasetService.DatasetServiceClient
         Check(run.Spec, dataset);
         if (run.Spec.FineTune is { } tune)
         {
-            await FineTuneResolver.CheckTokenizerAsync(tune, dataset, store, cancellationToken);
+            await FineTuneResolver.CheckTokenizersAsync(tune, dataset, old, store, cancellationToken);
         }
 
         return dataset;
+    }
+
+    /// <summary>The dataset on which forgetting is measured, after training.</summary>
+    private async Task<Dataset> OldDatasetAsync(RunSpec spec, ServiceCall preprocessor, CancellationToken cancellationToken)
+    {
+        var (name, split) = (spec.FineTune.OldDataset, spec.Evaluation.Split);
+        var old = (await preprocessor.RunAsync(token => datasets.GetDatasetAsync(
+            new GetDatasetRequest { Name = name }, deadline: ServiceCall.Deadline, cancellationToken: token).ResponseAsync, cancellationToken)).Dataset;
+        var wrong = old switch
+        {
+            { State: not Dataset.Types.State.Ready } => $"is {old.State.ToString().ToUpperInvariant()}, not READY",
+            { Labels.Count: > 0 } => "has documents with labels, on which a language model is not measured",
+            _ when Tokens(old, split) < 2 => $"has no {split} split, which evaluation.split asks for",
+            _ => null,
+        };
+        return wrong is null ? old : throw new StageFailedException(ErrorReasons.InvalidSpec, $"fine_tune.old_dataset '{name}' {wrong}. Create a run that names another one, or none.");
     }
 
     private async Task<Dataset> CreateAsync(RunSpec spec, DateTime deadline, CancellationToken cancellationToken)
@@ -153,11 +170,19 @@ internal sealed partial class PreparingStage(DatasetService.DatasetServiceClient
     /// <summary>Better now than after an hour of training.</summary>
     private static void Check(RunSpec spec, Dataset dataset)
     {
+        if (dataset.Labels.Count > 0 && spec.FineTune is { HasOldDataset: true })
+        {
+            throw new StageFailedException(ErrorReasons.InvalidSpec,
+                $"'{dataset.Name}' has labels, so a classifier comes of it, and fine_tune.old_dataset is set, by which the forgetting of a language model is measured. Create a run without one of them.");
+        }
+
+        // A sample is a piece of the text; where documents have labels, one of them, of any length.
         var train = Tokens(dataset, "train");
-        if (train <= spec.Model.Context)
+        var least = dataset.Labels.Count > 0 ? 1 : spec.Model.Context + 1;
+        if (train < least)
         {
             throw new StageFailedException(ErrorReasons.SourceEmpty,
-                $"'{dataset.Name}' has {train} tokens to train on, but a sample needs {spec.Model.Context + 1}. Give more text, or a smaller model.context.");
+                $"'{dataset.Name}' has {train} tokens to train on, but a sample needs {least}. Give more text{(dataset.Labels.Count > 0 ? "" : ", or a smaller model.context")}.");
         }
 
         if (Tokens(dataset, spec.Evaluation.Split) < 2)

@@ -20,6 +20,9 @@ internal sealed class PublishingStage(IBlobStore store, TimeProvider time)
         using var activity = RunTrace.Start("run publishing", run);
         var checkpoint = EvaluatingStage.Chosen(run);
         var model = $"models/{run.Spec.Publish.ModelId}";
+
+        // Of two who write the files of one version, the first would commit those of the second.
+        await using var publishing = await HeldLease.TakeAsync(store, $"{model}/publishing", time, cancellationToken);
         var (versions, mine) = await VersionsAsync(model, run, checkpoint, cancellationToken);
         if (mine is not null)
         {

@@ -124,7 +124,10 @@ internal sealed partial class RunEngine(
             try
             {
                 var asked = time.GetTimestamp();
-                if (await lease.RenewAsync(working.Token))
+
+                // Storage that is silent must not keep this coordinator in charge.
+                var left = (LeaseDuration - RenewInterval - time.GetElapsedTime(renewed)).TotalSeconds;
+                if (await lease.RenewAsync(working.Token).WaitAsync(TimeSpan.FromSeconds(Math.Max(1, Math.Ceiling(left))), time, working.Token))
                 {
                     renewed = asked;
                     continue;
@@ -132,12 +135,12 @@ internal sealed partial class RunEngine(
 
                 renewed = 0;
             }
-            catch (Exception exception) when (exception is IOException or Azure.RequestFailedException)
+            catch (Exception exception) when (!working.IsCancellationRequested)
             {
                 LogNotRenewed(exception);
             }
 
-            if (renewed == 0 || time.GetElapsedTime(renewed) > LeaseDuration - RenewInterval)
+            if (renewed == 0 || time.GetElapsedTime(renewed) >= LeaseDuration - RenewInterval)
             {
                 LogLost();
                 await working.CancelAsync();

@@ -1,3 +1,4 @@
+using Google.Protobuf.Collections;
 using Google.Protobuf.WellKnownTypes;
 using LlmPipeline.Runs.V1;
 
@@ -19,6 +20,8 @@ internal static class RunEvents
     public const string WorkerOutOfMemory = "WORKER_OUT_OF_MEMORY";
     public const string WorkerStandsBy = "WORKER_STANDS_BY";
     public const string RolledBack = "ROLLED_BACK";
+    public const string PrecisionChosen = "PRECISION_CHOSEN";
+    public const string MicroBatchReduced = "MICRO_BATCH_REDUCED";
     public const string FingerprintsDiffer = "FINGERPRINTS_DIFFER";
     public const string Validated = "VALIDATED";
     public const string CheckpointWritten = "CHECKPOINT_WRITTEN";
@@ -41,14 +44,28 @@ internal static class RunEvents
         return run;
     }
 
-    /// <summary>Adds an event; the oldest ones go.</summary>
+    /// <summary>Adds an event; the oldest ones go, but not those that say how the run computes.</summary>
     public static void Add(Run run, string kind, string message, DateTimeOffset now)
     {
         var sequence = run.Events.Count > 0 ? run.Events[^1].Sequence + 1 : 1;
         run.Events.Add(new RunEvent { Kind = kind, Message = message, Time = Timestamp.FromDateTimeOffset(now), Sequence = sequence });
         while (run.Events.Count > MaxEvents)
         {
-            run.Events.RemoveAt(0);
+            run.Events.RemoveAt(OldestToGo(run.Events));
         }
+    }
+
+    private static int OldestToGo(RepeatedField<RunEvent> events)
+    {
+        // The newest stays in any case: the next one is numbered after it.
+        for (var i = 0; i < events.Count - 1; i++)
+        {
+            if (events[i].Kind is not (PrecisionChosen or MicroBatchReduced))
+            {
+                return i;
+            }
+        }
+
+        return 0;
     }
 }

@@ -73,6 +73,8 @@ internal sealed partial class RunStages(
                     await MoveAsync(id, State.Preparing, State.Training, record =>
                     {
                         record.Dataset = dataset.Name;
+                        record.Labels.Clear();
+                        record.Labels.AddRange(dataset.Labels);
                         if (!record.Spec.HasDatasetName)
                         {
                             record.Spec.Dataset = dataset.Spec;
@@ -125,14 +127,16 @@ internal sealed partial class RunStages(
     private async Task BeginAttemptAsync(string id, Run run, CancellationToken stopping)
     {
         var start = run.LatestCheckpoint.Length > 0 ? ResourceName.ParseCheckpoint(run.LatestCheckpoint).Step : 0;
-        foreach (var checkpoint in (await Checkpoints.ListAsync(store, run.Name, stopping)).Where(c => c.Step > start))
+        var committed = await Checkpoints.ListAsync(store, run.Name, stopping);
+        foreach (var checkpoint in committed.Where(c => c.Step > start))
         {
             await store.DeleteDirectoryAsync(checkpoint.Name, stopping);
         }
 
         var log = await metrics.ActivateAsync(run.Name, stopping);
         await log.TruncateAsync(start, stopping);
-        await MoveAsync(id, State.Queued, State.Preparing, record => TrainingProgress.Reset(record.Progress, log, record.Spec.Training));
+        var seconds = committed.FirstOrDefault(c => c.Step == start)?.TrainSeconds ?? 0;
+        await MoveAsync(id, State.Queued, State.Preparing, record => TrainingProgress.Reset(record.Progress, log, record.Spec.Training, seconds));
     }
 
     private async Task EndTrainingAsync(string id, Run run, CancellationToken stopping)

@@ -23,6 +23,7 @@ internal sealed class StepMetricsLog
     private readonly List<StepMetrics> _steps = [];
     private readonly List<long> _segments = [];
     private readonly SortedSet<long> _dirty = [];
+    private readonly SortedSet<long> _gone = [];
     private readonly Dictionary<long, string> _eTags = [];
     private readonly Dictionary<long, string> _doubtful = [];
 
@@ -108,6 +109,7 @@ internal sealed class StepMetricsLog
                 if (_segments.Count == 0 || (step.Step > _segments[^1] && CountFrom(_segments[^1]) > SegmentSteps && !IsCovered(step.Step)))
                 {
                     _segments.Add(step.Step);
+                    _gone.Remove(step.Step);
                 }
 
                 _dirty.Add(SegmentOf(step.Step));
@@ -147,32 +149,23 @@ internal sealed class StepMetricsLog
         }
     }
 
-    /// <summary>Drops all steps after one, in memory and in storage.</summary>
+    /// <summary>Drops all steps after one, in memory and in storage. Where storage fails, the next <see cref="CommitAsync"/> goes on with it.</summary>
     public async Task TruncateAsync(long after, CancellationToken cancellationToken)
     {
         using (await _committing.EnterAsync(cancellationToken))
         {
-            List<long> gone;
             lock (_lock)
             {
                 var from = IndexOf(after + 1);
                 var some = from < _steps.Count;
                 _steps.RemoveRange(from, _steps.Count - from);
-                gone = [.. _segments.Where(s => s > after)];
+                _gone.UnionWith(_segments.Where(s => s > after));
                 _segments.RemoveAll(s => s > after);
                 _dirty.RemoveWhere(s => s > after);
                 if (some && _segments.Count > 0)
                 {
                     _dirty.Add(_segments[^1]);
                 }
-            }
-
-            // From the end, so that what is left is never a hole.
-            foreach (var segment in Enumerable.Reverse(gone))
-            {
-                await _store.DeleteAsync(NameOf(segment), cancellationToken);
-                _eTags.Remove(segment);
-                _doubtful.Remove(segment);
             }
         }
 
@@ -185,6 +178,7 @@ internal sealed class StepMetricsLog
     {
         using (await _committing.EnterAsync(cancellationToken))
         {
+            await DeleteGoneAsync(cancellationToken);
             while (true)
             {
                 long segment;
@@ -215,6 +209,32 @@ internal sealed class StepMetricsLog
 
                     throw;
                 }
+            }
+        }
+    }
+
+    // From the end, so that what is left is never a hole.
+    private async Task DeleteGoneAsync(CancellationToken cancellationToken)
+    {
+        while (Last() is { } segment)
+        {
+            await _store.DeleteAsync(NameOf(segment), cancellationToken);
+            lock (_lock)
+            {
+                // Or it has begun anew in the meantime, and is written again.
+                if (_gone.Remove(segment) || _segments.Contains(segment))
+                {
+                    _eTags.Remove(segment);
+                    _doubtful.Remove(segment);
+                }
+            }
+        }
+
+        long? Last()
+        {
+            lock (_lock)
+            {
+                return _gone.Count > 0 ? _gone.Max : null;
             }
         }
     }
@@ -251,6 +271,13 @@ internal sealed class StepMetricsLog
             {
                 step = step.Clone();
                 step.ValidationLoss = previous.ValidationLoss;
+            }
+
+            // Rank 0 alone writes samples; who has become it since does not have those of before.
+            if (step.Samples.Count == 0 && previous.Samples.Count > 0)
+            {
+                step = step.Clone();
+                step.Samples.Add(previous.Samples);
             }
 
             _steps[index] = step;

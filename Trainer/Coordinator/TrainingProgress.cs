@@ -28,6 +28,11 @@ internal static class TrainingProgress
 
         progress.LearningRate = last.LearningRate;
         progress.MemoryBytes = last.MemoryBytes;
+        if (last.HasDeviceMemoryBytes)
+        {
+            progress.DeviceMemoryBytes = last.DeviceMemoryBytes;
+        }
+
         if (last.HasModelFlopsUtilization)
         {
             progress.ModelFlopsUtilization = last.ModelFlopsUtilization;
@@ -55,9 +60,14 @@ internal static class TrainingProgress
         progress.Fraction = Math.Clamp(Math.Max((double)last.Step / training.Steps, ofTime), 0, 1);
     }
 
-    /// <summary>Sets the progress back to a step, before training goes on from there.</summary>
-    public static void Reset(RunProgress progress, StepMetricsLog log, TrainingSpec training)
+    /// <summary>Sets the progress back to the newest step of a log, before training goes on from there.</summary>
+    /// <param name="progress">Of the run.</param>
+    /// <param name="log">Ends with that step.</param>
+    /// <param name="training">Its length.</param>
+    /// <param name="trainSeconds">What the workers' clock says then: that of the checkpoint they go on from.</param>
+    public static void Reset(RunProgress progress, StepMetricsLog log, TrainingSpec training, double trainSeconds)
     {
+        progress.TrainSeconds = trainSeconds;
         progress.Step = 0;
         progress.TokenCount = 0;
         progress.ClearTrainLoss();
@@ -69,8 +79,9 @@ internal static class TrainingProgress
         progress.ClearGradientNorm();
         progress.ClearLearningRate();
         progress.ClearMemoryBytes();
+        progress.ClearDeviceMemoryBytes();
         progress.Fraction = 0;
-        Update(progress, log, training, 0);
+        Update(progress, log, training, trainSeconds);
         foreach (var step in log.After(0, int.MaxValue).Where(m => m.HasValidationLoss))
         {
             Validated(progress, step.ValidationLoss);

@@ -137,7 +137,7 @@ internal sealed class TrainingReports(
 
         if (request.HasRollbackStep)
         {
-            TrainingProgress.Reset(run.Progress, log, run.Spec.Training);
+            TrainingProgress.Reset(run.Progress, log, run.Spec.Training, request.TrainSeconds);
         }
 
         TrainingProgress.Update(run.Progress, log, run.Spec.Training, request.TrainSeconds);
@@ -145,7 +145,7 @@ internal sealed class TrainingReports(
         {
             TrainingProgress.Validated(run.Progress, step.ValidationLoss);
             RunEvents.Add(run, RunEvents.Validated, FormattableString.Invariant(
-                $"Step {step.Step}: validation loss {step.ValidationLoss:F4} {LossUnit.Of(run.Spec)}{(step.ValidationLoss <= run.Progress.BestValidationLoss ? ", the lowest so far" : "")}."), now);
+                $"Step {step.Step}: validation loss {step.ValidationLoss:F4} {LossUnit.Of(run)}{(step.ValidationLoss <= run.Progress.BestValidationLoss ? ", the lowest so far" : "")}."), now);
         }
 
         if (request.Checkpoint.Length > 0 && request.Checkpoint != run.LatestCheckpoint)

@@ -127,6 +127,7 @@ internal sealed partial class TrainingStage(
         try
         {
             EpochOrigin? origin = null;
+            var originSeconds = 0.0;
             IReadOnlyList<CommittedCheckpoint> committed = [];
             if (decision.NeedsOrigin)
             {
@@ -134,6 +135,7 @@ internal sealed partial class TrainingStage(
                 await DropAsync(id, damaged, newest, stopping);
                 committed = await Checkpoints.ListAsync(store, run.Name, stopping);
                 origin = new EpochOrigin(newest?.Name ?? "", newest?.Step ?? 0);
+                originSeconds = newest?.TrainSeconds ?? 0;
             }
 
             var number = await counter.NextAsync(stopping);
@@ -146,32 +148,44 @@ internal sealed partial class TrainingStage(
             LogEpoch(run.Name, start.Number, start.Workers.Count, start.StartStep, start.Reason);
             if (start.FromOrigin)
             {
-                await log.TruncateAsync(start.StartStep, stopping);
+                await TruncateAsync(run.Name, log, start.StartStep, stopping);
             }
 
             await TellAsync(id, segment);
             var began = $"Epoch {start.Number}: {start.Workers.Count} {(start.Workers.Count == 1 ? "worker" : "workers")} ({string.Join(", ", start.Workers.Select(w => w.WorkerId).Take(8))}{(start.Workers.Count > 8 ? ", ..." : "")}) from step {start.StartStep} on, because {start.Reason}.";
             segment.Tell(RunEvents.EpochStarted, began);
-            await runs.Records.UpdateAsync(id, record =>
+            await runs.TellAsync(id, record =>
             {
                 record.Workers.Clear();
                 record.Workers.AddRange(start.Workers);
                 if (start.FromOrigin)
                 {
-                    TrainingProgress.Reset(record.Progress, log, record.Spec.Training);
+                    TrainingProgress.Reset(record.Progress, log, record.Spec.Training, originSeconds);
                     record.LatestCheckpoint = origin!.Checkpoint;
                     record.BestCheckpoint = Checkpoints.Best(committed)?.Name ?? "";
                 }
 
                 RunEvents.Add(record, RunEvents.EpochStarted, began, time.GetUtcNow());
-                return true;
-            }, durable: true, CancellationToken.None);
+            });
             return true;
         }
         catch (Exception exception) when (exception is (IOException and not BlobConditionException) or Azure.RequestFailedException)
         {
             LogStorage(exception, run.Name);
             return false;
+        }
+    }
+
+    /// <summary>The workers have begun: what storage does not do now is done with what is written next.</summary>
+    private async Task TruncateAsync(string run, StepMetricsLog log, long after, CancellationToken stopping)
+    {
+        try
+        {
+            await log.TruncateAsync(after, stopping);
+        }
+        catch (Exception exception) when (exception is (IOException and not BlobConditionException) or Azure.RequestFailedException or UnauthorizedAccessException)
+        {
+            LogStorage(exception, run);
         }
     }
 

@@ -1,5 +1,8 @@
+using System.Numerics;
+using System.Runtime.InteropServices;
 using System.Text.Json.Nodes;
 using LlmPipeline.Models;
+using LlmPipeline.ServiceDefaults;
 using LlmPipeline.Storage;
 using LlmPipeline.Trainer.Coordinator;
 
@@ -11,14 +14,25 @@ namespace LlmPipeline.Trainer.Worker;
 /// </summary>
 /// <param name="store">Where they lie.</param>
 /// <param name="tokenizerJson">The tokenizer that goes with the model.</param>
-internal sealed class CheckpointStore(IBlobStore store, string tokenizerJson) : ICheckpointStore
+/// <param name="logger">Told what could not be removed.</param>
+internal sealed partial class CheckpointStore(IBlobStore store, string tokenizerJson, ILogger? logger = null) : ICheckpointStore
 {
     public const string OptimizerFile = "optimizer.safetensors";
     public const string StateFile = "trainer_state.json";
     public const string HistoryFile = "history.json";
 
     /// <inheritdoc/>
-    public string Save(ReplicaSnapshot snapshot, int keep) => SaveAsync(snapshot, keep).GetAwaiter().GetResult();
+    public string Save(ReplicaSnapshot snapshot, int keep)
+    {
+        // Whoever went back to it would be no better off.
+        if (!AreFinite(snapshot.Values ?? snapshot.Model.Parameters.Values) || snapshot.Optimizer.Any(state => !AreFinite(state.Buffer)))
+        {
+            throw new FatalTrainingException(ErrorReasons.LossNotFinite,
+                $"The weights after step {snapshot.State.Step}, or the optimizer's state, are not finite, so no checkpoint is made of them. Lower optimizer.learning_rate or set optimizer.clip_norm in another run.");
+        }
+
+        return SaveAsync(snapshot, keep).GetAwaiter().GetResult();
+    }
 
     /// <inheritdoc/>
     public long NewestIntact(string run, long step) =>
@@ -105,6 +119,24 @@ internal sealed class CheckpointStore(IBlobStore store, string tokenizerJson) : 
         return name;
     }
 
+    private static bool AreFinite(ReadOnlySpan<float> values)
+    {
+        // 0 for a number, NaN for all else.
+        var sums = Vector<float>.Zero;
+        var vectors = MemoryMarshal.Cast<float, Vector<float>>(values);
+        foreach (var vector in vectors)
+        {
+            sums += vector - vector;
+        }
+
+        foreach (var value in values[(vectors.Length * Vector<float>.Count)..])
+        {
+            sums += new Vector<float>(value - value);
+        }
+
+        return Vector.EqualsAll(sums, Vector<float>.Zero);
+    }
+
     private static List<SafetensorsEntry> OptimizerEntries(ReplicaSnapshot snapshot) =>
     [
         .. from view in snapshot.Model.Parameters.Views
@@ -136,9 +168,16 @@ internal sealed class CheckpointStore(IBlobStore store, string tokenizerJson) : 
                 await store.DeleteDirectoryAsync(ResourceName.Checkpoint(state.Run, step));
             }
         }
-        catch (IOException)
+        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException or Azure.RequestFailedException)
         {
-            // The new checkpoint counts; what could not be removed is removed after the next one.
+            // The new checkpoint counts.
+            if (logger is not null)
+            {
+                LogNotRemoved(logger, exception, state.Run);
+            }
         }
     }
+
+    [LoggerMessage(2504, LogLevel.Warning, "Older checkpoints of {Run} could not be removed; they are removed after the next one.")]
+    private static partial void LogNotRemoved(ILogger logger, Exception exception, string run);
 }

@@ -46,10 +46,11 @@ internal sealed partial class EpochRunner(
             var loop = new TrainingLoop(
                 replica, settings, data, new RingPlace(ring, plan.Rank, plan.Members.Count, [.. plan.Members.Select(m => m.WorkerId)]), device.type == DeviceType.CPU,
                 (source, step, stop) => CopyAsync(replica, plan, source, step, stop),
-                loopControl, progress, new CheckpointStore(store, dataset.TokenizerJson), metrics, trace, logger)
+                loopControl, progress, new CheckpointStore(store, dataset.TokenizerJson, logger), metrics, trace, logger)
             {
                 StepDone = Announce,
                 Begin = () => Begin(plan, dataset, replica),
+                StartsSmaller = plan.ReduceMicroBatch,
                 WriteSamples = SampleWriter.For(plan.Spec, replica.Model, dataset.TokenizerJson),
                 Ceiling = precision => ComputeCeiling.FlopsPerSecond(device, precision),
             };
@@ -260,7 +261,7 @@ internal sealed partial class EpochRunner(
             _ when OutOfMemory.Is(exception) && NgramRunner.Trains(plan) => new FatalTrainingException(ErrorReasons.OutOfMemory,
                 $"The n-grams up to order {plan.Spec!.Model.Ngram.Order} do not fit into the memory of {Environment.MachineName}. Lower model.ngram.order, or use less text.", exception),
             _ when OutOfMemory.Is(exception) => new FatalTrainingException(ErrorReasons.OutOfMemory,
-                $"Even a micro-batch of one sequence of {plan.Spec?.Model?.Context} tokens, or the model, does not fit into the memory of {Environment.MachineName}. Make model.context or the model smaller.", exception),
+                $"The model, a copy of its state, or a micro-batch of as few sequences as can be of {plan.Spec?.Model?.Context} tokens does not fit into the memory of {Environment.MachineName} ({exception.Message.Split('\n')[0]}). Give it more memory, or create a run with a smaller model or model.context.", exception),
             ArgumentException => new FatalTrainingException(ErrorReasons.InvalidSpec, exception.Message, exception),
             _ => new FatalTrainingException(ErrorReasons.Internal, $"Training failed: {exception.Message}", exception),
         };

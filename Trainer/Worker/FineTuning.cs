@@ -2,6 +2,7 @@ using LlmPipeline.Models;
 using LlmPipeline.Runs.V1;
 using LlmPipeline.ServiceDefaults;
 using LlmPipeline.Storage;
+using LlmPipeline.Text;
 using TorchSharp;
 
 namespace LlmPipeline.Trainer.Worker;
@@ -31,12 +32,15 @@ internal static class FineTuning
 
         var folder = await store.GetVerifiedLocalDirectoryAsync(checkpoint.Length > 0 ? checkpoint : tune.Base, cancellationToken);
         var known = ModelDirectory.ReadConfig(folder);
-        var config = Config(known, spec, dataset);
+        var trainsEmbedding = checkpoint.Length > 0 ? ModelDirectory.AdapterTrainsEmbedding(folder, known) : dataset.VocabularySize > Tokenizer(folder).VocabularySize;
+        var config = Config(known, spec, dataset, trainsEmbedding);
         return checkpoint.Length > 0 ? LanguageModel.Create(config, spec.Seed, device) : BaseModel.Load(folder, config, spec.Seed, device);
     }
 
+    private static ITokenizer Tokenizer(string folder) => TokenizerFile.Load(Path.Combine(folder, ModelDirectory.TokenizerFile));
+
     // A model may have more ids than its tokenizer.
-    private static ModelConfig Config(ModelConfig known, RunSpec spec, TrainingDataset dataset) => known with
+    private static ModelConfig Config(ModelConfig known, RunSpec spec, TrainingDataset dataset, bool trainsEmbedding) => known with
     {
         VocabularySize = Math.Max(known.VocabularySize, dataset.VocabularySize),
         EndOfTextId = dataset.EndOfTextId,
@@ -57,7 +61,7 @@ internal static class FineTuning
                     Dropout = spec.FineTune.Lora.Dropout,
                     Targets = [.. spec.FineTune.Lora.Targets],
                 },
-                TrainedEmbedding = spec.FineTune.NewTokens.Count > 0,
+                TrainedEmbedding = trainsEmbedding,
             },
             _ => null,
         },

@@ -73,6 +73,7 @@ internal interface ICheckpointStore
     /// Commits a checkpoint (once: an equal one that exists is left as it is), then removes superseded ones. Returns its name.
     /// Called by another thread than the rest.
     /// </summary>
+    /// <exception cref="FatalTrainingException">The weights are not finite.</exception>
     string Save(ReplicaSnapshot snapshot, int keep);
 
     /// <summary>The newest checkpoint of a run up to a step that is whole and undamaged; 0 for none.</summary>

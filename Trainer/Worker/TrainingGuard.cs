@@ -80,7 +80,7 @@ internal sealed record GuardState
         if (!double.IsFinite(norm))
         {
             return new Anomaly(ErrorReasons.LossNotFinite, "the sum of all workers' gradients is not finite",
-                "Lower optimizer.learning_rate or set optimizer.clip_norm, and resume from an earlier checkpoint");
+                "Lower optimizer.learning_rate or set optimizer.clip_norm");
         }
 
         if (Losses.Count < LeastHistory)

@@ -17,12 +17,23 @@ internal sealed partial class TrainingLoop
     /// <summary>
     /// Begins to write a checkpoint. One that fails is left to the next interval; the last one is waited for, and tried again.
     /// </summary>
-    private void Checkpoint(bool last)
+    /// <returns>False when the last one could not be written, and this process has to exit.</returns>
+    private bool Checkpoint(bool last)
     {
         TakeArrived(isNeeded: true);
         _writer.Begin(_replica, _settings.KeepCheckpoints, copy: !last);
-        for (var attempt = 1; last && _writer.Finish(_replica) is { } error && !_control.Exiting; attempt++)
+        for (var attempt = 1; last && _writer.Finish(_replica) is { } error; attempt++)
         {
+            if (_control.Exiting)
+            {
+                return false;
+            }
+
+            if (error is FatalTrainingException fatal)
+            {
+                throw new FatalTrainingException(fatal.Reason, fatal.Message, fatal);
+            }
+
             if (attempt == LastAttempts || error is not (IOException or UnauthorizedAccessException or Azure.RequestFailedException))
             {
                 throw new FatalTrainingException(ErrorReasons.Internal,
@@ -35,5 +46,6 @@ internal sealed partial class TrainingLoop
 
         _time.Lap(StepPhase.Checkpoint);
         _metrics.PhaseDone(StepPhase.Checkpoint, _time);
+        return true;
     }
 }

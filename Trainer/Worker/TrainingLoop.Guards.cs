@@ -24,8 +24,8 @@ internal sealed partial class TrainingLoop
         return new Anomaly(ErrorReasons.LossNotFinite,
             $"micro-batch {microBatch}, of {_place.NameOf(RankOf(microBatch))}: the {(isLoss ? "loss" : "gradient")} is not finite{beyond}",
             State.LossScaler is null
-                ? "Lower optimizer.learning_rate or set optimizer.clip_norm, and resume from an earlier checkpoint"
-                : "That is so whatever the loss is scaled by: lower optimizer.learning_rate, or set training.precision to bf16 or fp32, and resume from an earlier checkpoint");
+                ? "Lower optimizer.learning_rate or set optimizer.clip_norm"
+                : "That is so whatever the loss is scaled by: lower optimizer.learning_rate, or set training.precision to bf16 or fp32");
     }
 
     private int RankOf(int microBatch) => Array.FindIndex(_deal, share => share.Begin <= microBatch && microBatch < share.End);
@@ -34,14 +34,7 @@ internal sealed partial class TrainingLoop
     /// <exception cref="FatalTrainingException">The policy is to stop, or there were too many anomalies.</exception>
     private bool TrySkip(long step, Anomaly anomaly, TrainerState next, int steps = 1)
     {
-        var (guard, tooMany) = State.Guard.Note(_settings.Guard, step);
-        if (tooMany || _settings.Guard.Policy == AnomalyPolicy.Stop)
-        {
-            var many = _settings.Guard.Policy == AnomalyPolicy.Stop ? ""
-                : $" That is one more than the {_settings.Guard.MaxAnomalies} within {_settings.Guard.Window} steps that training.max_anomalies allows.";
-            throw new FatalTrainingException(anomaly.Reason, $"Step {step}, {anomaly.Message}.{many} {anomaly.Remedy}.");
-        }
-
+        var guard = RequireFew(step, anomaly);
         if (_settings.Guard.Policy == AnomalyPolicy.Rollback)
         {
             return false;
@@ -51,6 +44,22 @@ internal sealed partial class TrainingLoop
         _replica.Skip(next with { LossScaler = scaler, Guard = guard with { SkippedSteps = guard.SkippedSteps + steps } });
         Tell(RunEventKinds.StepSkipped, $"{(steps == 1 ? $"Step {step}" : $"The round of {steps} steps up to {step}")} changed nothing ({anomaly.Reason}): {anomaly.Message}.");
         return true;
+    }
+
+    /// <summary>The guard's state with one more anomaly.</summary>
+    /// <exception cref="FatalTrainingException">The policy is to stop, or there were too many anomalies.</exception>
+    private GuardState RequireFew(long step, Anomaly anomaly)
+    {
+        var (guard, tooMany) = State.Guard.Note(_settings.Guard, step);
+        if (tooMany || _settings.Guard.Policy == AnomalyPolicy.Stop)
+        {
+            var many = _settings.Guard.Policy == AnomalyPolicy.Stop ? ""
+                : $" That is one more than the {_settings.Guard.MaxAnomalies} within {_settings.Guard.Window} steps that training.max_anomalies allows.";
+            throw new FatalTrainingException(anomaly.Reason,
+                $"Step {step}, {anomaly.Message}.{many} {anomaly.Remedy}, in another run: this one's spec stays as it is. With fine_tune.base: {State.Run} it begins with the weights of this one's best checkpoint.");
+        }
+
+        return guard;
     }
 
     /// <summary>
@@ -125,7 +134,7 @@ internal sealed partial class TrainingLoop
 
     private void Tell(string kind, string message)
     {
-        LogEvent(_logger, State.Run, message);
+        LogEvent(_logger, kind == RunEventKinds.PrecisionChosen ? LogLevel.Information : LogLevel.Warning, State.Run, message);
         _replica.Remember(new RunEvent { Kind = kind, Message = message, Time = Timestamp.FromDateTimeOffset(DateTimeOffset.UtcNow) });
         if (_place.Rank == 0)
         {
@@ -133,6 +142,6 @@ internal sealed partial class TrainingLoop
         }
     }
 
-    [LoggerMessage(2501, LogLevel.Warning, "{Run}: {Message}")]
-    private static partial void LogEvent(ILogger logger, string run, string message);
+    [LoggerMessage(EventId = 2501, Message = "{Run}: {Message}")]
+    private static partial void LogEvent(ILogger logger, LogLevel level, string run, string message);
 }

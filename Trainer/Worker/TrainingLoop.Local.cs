@@ -277,7 +277,7 @@ internal sealed partial class TrainingLoop
             var bad = taken.FirstOrDefault(m => !double.IsFinite(m.TrainLoss) || !double.IsFinite(m.GradientNorm))?.Step;
             return (guard, new Anomaly(ErrorReasons.LossNotFinite,
                 bad is null ? "an outer gradient or an optimizer's state is beyond what can be averaged" : $"a shard's loss or gradient is not finite in step {bad}",
-                "Lower optimizer.learning_rate or set optimizer.clip_norm, and resume from an earlier checkpoint"));
+                "Lower optimizer.learning_rate or set optimizer.clip_norm"));
         }
 
         foreach (var step in taken)
@@ -313,7 +313,7 @@ internal sealed partial class TrainingLoop
             var isLast = metrics == taken[^1];
             _stepTokens = metrics.TokenCount;
             metrics.TokenCount = tokens += _stepTokens;
-            metrics.MemoryBytes = MemoryBytes();
+            FillMemory(metrics);
             metrics.Anomaly = anomaly?.Reason ?? "";
             metrics.ExchangeSeconds = _time[StepPhase.Exchange].TotalSeconds;
             metrics.ExchangeBytes = isLast ? bytes : 0;

@@ -55,6 +55,11 @@ internal sealed partial class TrainingLoop
         _ranges = _replica.Model.GradientRanges(SmallestRange);
         _clock = Stopwatch.GetTimestamp();
         _replica.State = State with { TrainSeconds = _secondsBefore };
+        if (StartsSmaller && _settings.MicroBatchSize > 1)
+        {
+            ReduceMicroBatch(State.Step);
+        }
+
         return votes;
     }
 

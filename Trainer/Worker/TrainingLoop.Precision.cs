@@ -15,18 +15,22 @@ internal sealed partial class TrainingLoop
     private void SettlePrecision()
     {
         var precision = _settings.Precision ?? (State.Precision is { } decided ? Precisions.Parse(decided) : State.Step > 0 ? Precision.Fp32 : null);
-        if (precision is null)
+        while (precision is null)
         {
-            var buffer = new ExchangeBuffer(0, 1);
+            var buffer = new ExchangeBuffer(0, 2);
             if (_place.Rank == 0)
             {
                 TakeArrived(isNeeded: true);
-                var trial = PrecisionTrial.Run(_replica.Model, _data, _settings);
-                Tell(RunEventKinds.PrecisionChosen, $"Training is in {Precisions.NameOf(trial.Chosen)}: {trial.Reason}.");
-                buffer.AddCount(0, (int)trial.Chosen);
+                TryPrecisions(buffer);
             }
 
             Exchange(State.Step, Buckets.Precision, buffer);
+            if (buffer.Count(1) > 0)
+            {
+                ReduceMicroBatch(State.Step);
+                continue;
+            }
+
             precision = (Precision)buffer.Count(0);
             _clock = Stopwatch.GetTimestamp();
         }
@@ -45,6 +49,21 @@ internal sealed partial class TrainingLoop
             Precision = Precisions.NameOf(precision.Value),
             LossScaler = State.LossScaler ?? (precision == Precision.Fp16 ? new LossScaler() : null),
         };
+    }
+
+    private void TryPrecisions(ExchangeBuffer buffer)
+    {
+        try
+        {
+            var trial = PrecisionTrial.Run(_replica.Model, _data, _settings);
+            Tell(RunEventKinds.PrecisionChosen, $"Training is in {Precisions.NameOf(trial.Chosen)}: {trial.Reason}.");
+            buffer.AddCount(0, (int)trial.Chosen);
+        }
+        catch (Exception exception) when (OutOfMemory.Is(exception) && _settings.MicroBatchSize > 1)
+        {
+            LogOutOfMemory(_logger, exception, State.Step, State.Run, _settings.MicroBatchSize);
+            buffer.AddCount(1, 1);
+        }
     }
 
     /// <summary>

@@ -23,6 +23,7 @@ internal sealed partial class TrainingLoop
     private long _memoryMeasured;
     private long _stepTokens;
     private long _memoryBytes;
+    private long? _deviceMemoryBytes;
 
     // Who computes what in the present step.
     private (int Begin, int End)[] _deal = [];
@@ -123,7 +124,6 @@ internal sealed partial class TrainingLoop
             TokenCount = next.TokenCount,
             ExchangeSeconds = _time[StepPhase.Exchange].TotalSeconds,
             WorkerCount = _place.Size,
-            MemoryBytes = MemoryBytes(),
             Anomaly = anomaly?.Reason ?? "",
             MicroBatchSize = _settings.MicroBatchSize,
             ExchangeBytes = (_allReduce?.TransferredBytes ?? 0) - bytesBefore,
@@ -134,6 +134,7 @@ internal sealed partial class TrainingLoop
             metrics.HiddenExchangeSeconds = time.TotalSeconds;
         }
 
+        FillMemory(metrics);
         Fill(metrics);
         Remember(metrics);
         var ownTokens = _stepTokens * (end - begin) / _settings.MicroBatches;
@@ -199,15 +200,20 @@ internal sealed partial class TrainingLoop
     private ExchangeBuffer GradientBuffer() =>
         _replica.GradientBuffer(FirstLoss + _settings.MicroBatches + (ReportSlots * _place.Size), _format, KeepsGradients);
 
-    private long MemoryBytes()
+    private void FillMemory(StepMetrics metrics)
     {
         if (_memoryMeasured == 0 || Stopwatch.GetElapsedTime(_memoryMeasured) >= MemoryInterval)
         {
             _memoryMeasured = Stopwatch.GetTimestamp();
             _memoryBytes = Environment.WorkingSet;
+            _deviceMemoryBytes = DeviceMemory.InUse(_replica.Model.Device);
         }
 
-        return _memoryBytes;
+        metrics.MemoryBytes = _memoryBytes;
+        if (_deviceMemoryBytes is { } bytes)
+        {
+            metrics.DeviceMemoryBytes = bytes;
+        }
     }
 
     /// <summary>Tells the coordinator of a step that is done, with all of its time so far.</summary>

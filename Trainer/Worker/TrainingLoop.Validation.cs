@@ -1,4 +1,5 @@
 using LlmPipeline.Runs.V1;
+using LlmPipeline.ServiceDefaults;
 using LlmPipeline.Trainer.Collectives;
 
 namespace LlmPipeline.Trainer.Worker;
@@ -14,9 +15,18 @@ internal sealed partial class TrainingLoop
         missing && _data.ValidationSequences > 0 && State.Step > 0 && (last || State.Step % _settings.ValidationInterval == 0);
 
     /// <summary>Measures the validation loss, and writes samples; both go into the step's metrics.</summary>
-    private void Validate(StepMetrics? done)
+    /// <returns>Why training is to go back: the step's update broke the weights. Null for a validation as usual.</returns>
+    private Anomaly? Validate(StepMetrics? done)
     {
         var loss = ValidationLoss();
+        if (!double.IsFinite(loss))
+        {
+            _time.Lap(StepPhase.Validation);
+            var anomaly = new Anomaly(ErrorReasons.LossNotFinite, "the validation loss after it is not finite", "Lower optimizer.learning_rate or set optimizer.clip_norm");
+            RequireFew(State.Step, anomaly);
+            return anomaly;
+        }
+
         if (done is not null)
         {
             done.ValidationLoss = loss;
@@ -32,6 +42,7 @@ internal sealed partial class TrainingLoop
 
         _time.Lap(StepPhase.Validation);
         _metrics.PhaseDone(StepPhase.Validation, _time);
+        return null;
     }
 
     /// <summary>Nats per token: each worker takes a share of the batches, all get the same sum.</summary>
@@ -71,10 +82,15 @@ internal sealed partial class TrainingLoop
             }
 
             var loss = sum / _data.ValidationTokens;
+            activity?.SetTag("step", State.Step).SetTag("loss", loss);
+            if (!double.IsFinite(loss))
+            {
+                return loss;
+            }
+
             var counts = State.ValidationStep != State.Step && State.Step % _settings.ValidationInterval == 0;
             _replica.State = (counts ? State.Counted(loss, _settings.MinImprovement) : State).Validated(loss);
             _metrics.Validated(loss);
-            activity?.SetTag("step", State.Step).SetTag("loss", loss);
             return loss;
         }
     }

@@ -92,6 +92,9 @@ internal sealed partial class TrainingLoop
     /// <summary>Writes the texts that belong to a validation; null for none.</summary>
     public Func<IReadOnlyList<TextSample>>? WriteSamples { get; init; }
 
+    /// <summary>This epoch begins with half of the micro-batch, as the system killed members for memory.</summary>
+    public bool StartsSmaller { get; init; }
+
     /// <summary>Floating-point operations a second that this worker's device does at most in a precision; null when it is not known.</summary>
     public Func<Precision, double>? Ceiling { get; init; }
 
@@ -141,7 +144,12 @@ internal sealed partial class TrainingLoop
             if (ValidationDue(last, votes.Validate))
             {
                 done ??= LastMetrics() is [var reported] ? reported : null;
-                Validate(done);
+                if (Validate(done) is { } broken)
+                {
+                    GoBack(State.Step, broken, State.TrainSeconds);
+                    (votes, done, _timed, _stepped) = (votes with { Validate = State.ValidationStep != State.Step }, null, null, false);
+                    continue;
+                }
             }
 
             last |= _settings.Patience > 0 && State.ValidationsWithoutImprovement >= _settings.Patience;
@@ -150,7 +158,11 @@ internal sealed partial class TrainingLoop
             {
                 // The end is told of before its checkpoint, which may take its time.
                 Report(last ? done : null);
-                Checkpoint(last);
+                if (!Checkpoint(last))
+                {
+                    // Training is over when its checkpoint is durable: another worker, or this one anew, writes it.
+                    return LoopOutcome.Left;
+                }
             }
 
             Report(done);
@@ -170,7 +182,12 @@ internal sealed partial class TrainingLoop
                 return LoopOutcome.Left;
             }
 
-            _time.Restart();
+            // What was void is part of the step that is taken in its place.
+            if (done is not null)
+            {
+                _time.Restart();
+            }
+
             try
             {
                 (votes, done) = _settings.Local is null ? Step() : Round(_settings.Local);

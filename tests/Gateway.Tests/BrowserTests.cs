@@ -20,6 +20,8 @@ public sealed class BrowserTests
         var runs = new FakeRunService();
         AddTrainingRun(runs);
         AddFinishedRun(runs);
+        AddClassifier(runs);
+        AddMaskedRun(runs);
         AddFailedRun(runs);
         var (trainer, url) = await runs.StartAsync();
         await using var disposeTrainer = trainer;
@@ -35,6 +37,12 @@ public sealed class BrowserTests
         run.Progress.RemainingSeconds = 95;
         run.Workers.Add(new RunWorker { WorkerId = "worker-0-5f2c", Rank = 0, Device = "cpu" });
         run.Workers.Add(new RunWorker { WorkerId = "worker-1-91ab", Rank = 1, Device = "cpu" });
+
+        // Losses that are not finite come as text.
+        var metrics = runs.Metrics[run.Name];
+        metrics[0].TrainLoss = metrics[499].TrainLoss = metrics[^1].TrainLoss = double.NaN;
+        metrics[700].TrainLoss = double.PositiveInfinity;
+        metrics[99].ValidationLoss = double.NaN;
     }
 
     private static void AddFinishedRun(FakeRunService runs)
@@ -48,6 +56,44 @@ public sealed class BrowserTests
             NgramOrder = 3,
             TokensPerSecond = 121_000,
             Split = "validation",
+        };
+    }
+
+    private static void AddClassifier(FakeRunService runs)
+    {
+        const string Label = "<b>good</b>";
+        var run = Add(runs, "reviews", Run.Types.State.Succeeded, DateTime.UtcNow.AddHours(-3), steps: 100, of: 100);
+        run.Labels.AddRange(["bad", Label]);
+        run.Evaluation = new EvaluationResult
+        {
+            Model = new ModelQuality { TokenCount = 5, Loss = 0.25, Perplexity = 1.28, Accuracy = 0.8 },
+            TokensPerSecond = 900,
+            Split = "test",
+            Classification = new ClassificationQuality
+            {
+                Accuracy = 0.8,
+                MacroF1 = 0.8,
+                MajorityAccuracy = 0.6,
+                MajorityLabel = Label,
+                Classes =
+                {
+                    new ClassQuality { Label = "bad", DocumentCount = 2, Precision = 2 / 3.0, Recall = 1, F1 = 0.8, PredictedCounts = { 2, 0 } },
+                    new ClassQuality { Label = Label, DocumentCount = 3, Precision = 1, Recall = 2 / 3.0, F1 = 0.8, PredictedCounts = { 1, 2 } },
+                },
+            },
+        };
+    }
+
+    private static void AddMaskedRun(FakeRunService runs)
+    {
+        var (old, present) = (new ModelQuality { Loss = 3, Perplexity = 20.0856 }, new ModelQuality { Loss = 2, Perplexity = 7.3891 });
+        var run = Add(runs, "filled-gaps", Run.Types.State.Succeeded, DateTime.UtcNow.AddHours(-4), steps: 100, of: 100);
+        run.Evaluation = new EvaluationResult
+        {
+            Model = new ModelQuality { TokenCount = 1500, Loss = 2, Perplexity = 7.3891, Accuracy = 0.5, Objective = "masked" },
+            TokensPerSecond = 900,
+            Split = "validation",
+            Forgetting = new Forgetting { BaseOld = present, BaseNew = old, ModelOld = old, ModelNew = present },
         };
     }
 

@@ -1,5 +1,9 @@
+using System.Net;
+using Grpc.Core;
 using LlmPipeline.Fakes;
 using LlmPipeline.Gateway.Engine;
+using LlmPipeline.Inference.V1;
+using LlmPipeline.ServiceDefaults;
 using LlmPipeline.Storage;
 
 namespace LlmPipeline.Gateway.Tests;
@@ -97,6 +101,38 @@ public sealed class CatalogueTests : IDisposable
         await BlobStore.Open($"folder={_storage.Path}").WriteTextAsync("models/tiny/versions/2/manifest.json", "{ broken");
         await using var gateway = await GatewayHost.StartAsync(_storage.Path);
         Assert.Equal("aaa", await SayAsync(gateway, "tiny"));
+    }
+
+    [Theory]
+    [InlineData("manifest.json")]
+    [InlineData("config.json")]
+    public async Task AModelWithoutAReadableVersionSaysWhichFileIsDamaged(string file)
+    {
+        const string Version = "models/tiny/versions/1";
+        await TinyModel.PublishAsync(_storage.Path, says: "a");
+        var store = BlobStore.Open($"folder={_storage.Path}");
+        await store.WriteTextAsync($"{Version}/{file}", "{ broken");
+        await using var gateway = await GatewayHost.StartAsync(_storage.Path);
+        foreach (var name in (string[])["tiny", "models/tiny", Version])
+        {
+            var error = await Assert.ThrowsAsync<GatewayException>(() => SayAsync(gateway, name));
+            Assert.Equal(GatewayErrorKind.CorruptData, error.Kind);
+            Assert.Contains($"'{Version}/{file}' is damaged", error.Message, StringComparison.Ordinal);
+            Assert.Contains($"Delete '{Version}'", error.Message, StringComparison.Ordinal);
+        }
+
+        using var answer = await gateway.Http.GetAsync("/v1/models/tiny");
+        Assert.Equal(HttpStatusCode.InternalServerError, answer.StatusCode);
+        Assert.Contains("corrupt_data", await answer.Content.ReadAsStringAsync(), StringComparison.Ordinal);
+        using var call = new InferenceService.InferenceServiceClient(gateway.Channel).Generate(new GenerateRequest { Model = "tiny" }, deadline: DateTime.UtcNow + GatewayHost.Patience);
+        var failure = await Assert.ThrowsAsync<RpcException>(() => call.ResponseStream.MoveNext());
+        Assert.Equal(StatusCode.DataLoss, failure.StatusCode);
+        Assert.Equal(ErrorReasons.CorruptData, failure.GetRpcStatus()?.GetDetail<Google.Rpc.ErrorInfo>()?.Reason);
+
+        Assert.Equal(GatewayErrorKind.ModelNotFound, (await Assert.ThrowsAsync<GatewayException>(() => SayAsync(gateway, "tin"))).Kind);
+        await store.DeleteDirectoryAsync(Version);
+        await gateway.RefreshAsync();
+        Assert.Equal(GatewayErrorKind.ModelNotFound, (await Assert.ThrowsAsync<GatewayException>(() => SayAsync(gateway, "tiny"))).Kind);
     }
 
     [Fact]

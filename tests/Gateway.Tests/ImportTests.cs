@@ -1,6 +1,7 @@
 using Grpc.Core;
 using LlmPipeline.Fakes;
 using LlmPipeline.Inference.V1;
+using LlmPipeline.Storage;
 
 namespace LlmPipeline.Gateway.Tests;
 
@@ -38,6 +39,19 @@ public sealed class ImportTests : IAsyncLifetime
 
         Assert.Contains("the cat sat. the cat", await TextOfAsync("imported", "the cat sat. ", 40), StringComparison.Ordinal);
         Assert.Equal("models/imported", Assert.Single((await _client.ListModelsAsync(new ListModelsRequest())).Models).Name);
+    }
+
+    [Fact]
+    public async Task WhoPublishesWaitsForWhoIsPublishingTheSameModel()
+    {
+        var store = BlobStore.Open($"folder={_storage.Path}");
+        var held = await HeldLease.TakeAsync(store, "models/imported/publishing", cancellationToken: TestContext.Current.CancellationToken);
+        var call = _client.ImportModelAsync(new ImportModelRequest { Path = Path.Combine(_foreign.Path, "models/tiny/versions/1"), ModelId = "imported" }).ResponseAsync;
+        await Task.Delay(TimeSpan.FromSeconds(1), TestContext.Current.CancellationToken);
+        Assert.False(call.IsCompleted);
+        Assert.False(Directory.Exists(Path.Combine(_storage.Path, "models/imported/versions/1")));
+        await held.DisposeAsync();
+        Assert.Equal("models/imported/versions/1", (await call).Model.LatestVersion);
     }
 
     [Theory]

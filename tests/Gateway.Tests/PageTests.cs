@@ -2,6 +2,7 @@ using System.Net;
 using System.Text.Json.Nodes;
 using LlmPipeline.Fakes;
 using LlmPipeline.Runs.V1;
+using LlmPipeline.ServiceDefaults;
 using Microsoft.AspNetCore.Builder;
 
 namespace LlmPipeline.Gateway.Tests;
@@ -91,6 +92,26 @@ public sealed class PageTests : IAsyncLifetime
         response = await _gateway.Http.GetAsync("/api/runs");
         Assert.Equal(HttpStatusCode.ServiceUnavailable, response.StatusCode);
         Assert.Contains("The Trainer does not answer", await response.Content.ReadAsStringAsync(), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task MetricsComeInPagesThatFitIntoAMessage()
+    {
+        _runs.Metrics["runs/run-1"] = [.. Enumerable.Range(1, 1500).Select(i => new StepMetrics { Step = i, Samples = { new TextSample { Text = new string('x', 5000) } } })];
+        Assert.Equal(1000, (await GetAsync("/api/runs/run-1/metrics"))["metrics"]!.AsArray().Count);
+        Assert.Equal(500, (await GetAsync("/api/runs/run-1/metrics?after=1000"))["metrics"]!.AsArray().Count);
+    }
+
+    [Fact]
+    public async Task RunsThatDoNotFitIntoAMessageAreCalledThat()
+    {
+        var run = new Run { Name = "runs/run-1", CreateTime = new(), Events = { new RunEvent { Message = new string('x', 5 << 20) } } };
+        _runs.Runs[run.Name] = run;
+        Assert.Equal(run.Name, (string?)(await GetAsync("/api/runs"))["runs"]![0]!["name"]);
+        run.Events[0].Message = new string('x', GrpcDefaults.MaxMessageBytes);
+        var response = await _gateway.Http.GetAsync("/api/runs");
+        Assert.Equal(HttpStatusCode.BadGateway, response.StatusCode);
+        Assert.Contains("The Trainer's answer is too large", JsonNode.Parse(await response.Content.ReadAsStringAsync())!["error"]!["message"]!.GetValue<string>(), StringComparison.Ordinal);
     }
 
     [Fact]

@@ -141,6 +141,19 @@ public sealed class DeviceUpdateTests
         }
     }
 
+    [Fact]
+    public async Task StepsTellTheMemoryOfTheirGpu()
+    {
+        var device = Resolve("cuda");
+        const long Bytes = 1L << 30;
+        var before = DeviceMemory.InUse(device);
+        using var block = torch.zeros(Bytes / sizeof(float), torch.float32, device);
+        Assert.InRange(DeviceMemory.InUse(device) - before ?? 0, Bytes * 9 / 10, long.MaxValue);
+        using var harness = OnDevice(Spec(), 1, "cuda");
+        Assert.All(await harness.RunAsync(), outcome => Assert.Equal(LoopOutcome.Finished, outcome));
+        Assert.All(harness.Sink.Steps.Values, s => Assert.True(s.DeviceMemoryBytes > Bytes));
+    }
+
     [Theory]
     [MemberData(nameof(Precisions))]
     public async Task SixteenBitsGiveTheCurveOfFp32NearlyOnCuda(string device, string precision)

@@ -101,6 +101,94 @@ public sealed class FineTuningTests : IAsyncLifetime
         Assert.True(whole.Replicas[0].Model.Parameters.FrozenValues.SequenceEqual(model.Parameters.FrozenValues));
     }
 
+    [Theory]
+    [InlineData("lora", true)]
+    [InlineData("lora", false)]
+    [InlineData("frozen", true)]
+    public async Task IdsThatTheBaseDoesNotKnowAreTrained(string method, bool byTokenizer)
+    {
+        var spec = TuningSpec(method);
+        spec.FineTune.FrozenEmbedding = false;
+        if (!byTokenizer)
+        {
+            spec.FineTune.NewTokens.Add("abba");
+        }
+
+        var dataset = TinyRun.Dataset() with { VocabularySize = _tokenizer.VocabularySize + 1 };
+        using var model = await FineTuning.CreateAsync(_store, spec, dataset, "", torch.CPU, CancellationToken.None);
+        Assert.Equal(_tokenizer.VocabularySize + 1, model.VocabularySize);
+        Assert.Contains(model.Parameters.Views, v => v.Shape[0] == model.VocabularySize);
+        Assert.DoesNotContain(model.Parameters.FrozenViews, v => v.Shape[0] == model.VocabularySize);
+
+        // A checkpoint says itself what was trained: the base's tokenizer is not asked again.
+        if (method == "lora")
+        {
+            const string checkpoint = "runs/tiny/checkpoints/00000001";
+            var directory = _store.CreateDirectory(checkpoint);
+            await ModelDirectory.WriteAsync(directory, model, _tokenizer.ToJson());
+            await directory.CommitAsync();
+            using var resumed = await FineTuning.CreateAsync(_store, spec, dataset, checkpoint, torch.CPU, CancellationToken.None);
+            Assert.Equal(model.Parameters.Views.Select(v => v.Name), resumed.Parameters.Views.Select(v => v.Name));
+        }
+    }
+
+    [Fact]
+    public async Task FurtherIdsAreNotLeftUntrained()
+    {
+        var extended = _tokenizer.Extend(["abba"]);
+        var spec = new RunSpec
+        {
+            Dataset = new DatasetSpec { Sources = { "a.txt" }, Tokenizer = new TokenizerSpec { Name = await StoredTokenizers.WriteAsync(_store, extended, CancellationToken.None) } },
+            FineTune = new FineTuneSpec { Base = Base, Method = "frozen" },
+        };
+        var refused = await Assert.ThrowsAsync<RpcException>(() => ResolveAsync(spec));
+        Assert.StartsWith("dataset.tokenizer.name", refused.Status.Detail);
+        Assert.Contains("set fine_tune.frozen_embedding to false", refused.Status.Detail);
+
+        spec.FineTune.FrozenEmbedding = false;
+        var resolved = await ResolveAsync(spec);
+        var dataset = new Dataset { Name = "datasets/new", Tokenizer = spec.Dataset.Tokenizer.Name };
+        await FineTuneResolver.CheckTokenizersAsync(resolved.FineTune, dataset, null, _store, CancellationToken.None);
+        resolved.FineTune.FrozenEmbedding = true;
+        var failed = await Assert.ThrowsAsync<StageFailedException>(() => FineTuneResolver.CheckTokenizersAsync(resolved.FineTune, dataset, null, _store, CancellationToken.None));
+        Assert.Contains("fine_tune.frozen_embedding set to false", failed.Message);
+    }
+
+    [Fact]
+    public async Task AnOldDatasetOfAnotherTokenizerAndABaseThatIsGoneAreNamed()
+    {
+        var (own, other) = (await StoredTokenizers.WriteAsync(_store, _tokenizer, CancellationToken.None),
+            await StoredTokenizers.WriteAsync(_store, CharacterTokenizer.Create("xyz".EnumerateRunes()), CancellationToken.None));
+        var tune = new FineTuneSpec { Base = Base, Method = "full" };
+        var dataset = new Dataset { Name = "datasets/new", Tokenizer = own };
+        await FineTuneResolver.CheckTokenizersAsync(tune, dataset, new Dataset { Name = "datasets/old-text", Tokenizer = own }, _store, CancellationToken.None);
+        var wrong = await Assert.ThrowsAsync<StageFailedException>(() =>
+            FineTuneResolver.CheckTokenizersAsync(tune, dataset, new Dataset { Name = "datasets/old-text", Tokenizer = other }, _store, CancellationToken.None));
+        Assert.Contains($"fine_tune.old_dataset 'datasets/old-text' was encoded with '{other}'", wrong.Message);
+
+        tune.Base = "runs/gone/checkpoints/00000500";
+        var gone = await Assert.ThrowsAsync<StageFailedException>(() => FineTuneResolver.CheckTokenizersAsync(tune, dataset, null, _store, CancellationToken.None));
+        Assert.Equal("NOT_FOUND", gone.Error.Reason);
+        Assert.Contains("fine_tune.base 'runs/gone/checkpoints/00000500' cannot be read any more", gone.Message);
+    }
+
+    [Fact]
+    public async Task ARunIsABaseWhenItHasEnded()
+    {
+        var run = new Run { Name = "runs/some", State = Run.Types.State.Training, LatestCheckpoint = "runs/some/checkpoints/00000500", Spec = TinyRun.Spec() };
+        var spec = new RunSpec { Dataset = new DatasetSpec { Sources = { "a.txt" } }, FineTune = new FineTuneSpec { Base = "runs/some" } };
+        var refused = await Assert.ThrowsAsync<RpcException>(() => FineTuneResolver.ResolveAsync(spec, _store, _ => run, CancellationToken.None));
+        Assert.Contains("runs/some, which is TRAINING; wait for its end", refused.Status.Detail);
+    }
+
+    [Fact]
+    public async Task ForgettingIsNotMeasuredOfAClassifier()
+    {
+        var spec = new RunSpec { Dataset = new DatasetSpec { Sources = { "a.jsonl" }, LabelField = "label" }, FineTune = new FineTuneSpec { Base = Base, OldDataset = "datasets/old-text" } };
+        var refused = await Assert.ThrowsAsync<RpcException>(() => ResolveAsync(spec));
+        Assert.StartsWith("fine_tune.old_dataset is set, and the dataset has labels", refused.Status.Detail);
+    }
+
     [Fact]
     public async Task TheBaseSaysSizesAndTokenizer()
     {

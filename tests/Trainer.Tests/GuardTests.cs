@@ -119,6 +119,51 @@ public sealed class GuardTests
         Assert.True(TrainingLoopTests.SameState(harness.Replicas[0], harness.Replicas[1]));
     }
 
+    [Theory]
+    [InlineData("skip", 1)]
+    [InlineData("rollback", 3)]
+    public async Task AnUpdateThatBreaksTheWeightsIsUndoneWhereItsValidationShowsIt(string policy, int size)
+    {
+        using var folder = new TemporaryFolder();
+        var spec = Spec(policy);
+        spec.Training.ValidationInterval = 5;
+        using var harness = new LoopHarness(spec, size) { Checkpoints = Store(folder, "any") };
+        var broken = 0;
+        harness.AfterStep = step =>
+        {
+            if (step == 15 && Interlocked.Exchange(ref broken, 1) == 0)
+            {
+                harness.Replicas[0].Model.Parameters.Values[..100].Fill(float.NaN);
+            }
+        };
+        Assert.All(await harness.RunAsync(), outcome => Assert.Equal(LoopOutcome.Finished, outcome));
+        Assert.Equal([10L], harness.Sink.Rollbacks);
+        Assert.Contains("from step 15 to the checkpoint of step 10 (LOSS_NOT_FINITE): the validation loss after it is not finite", Assert.Single(harness.Sink.Events).Message);
+        Assert.All(harness.Sink.Steps.Values.Where(s => s.HasValidationLoss), s => Assert.True(double.IsFinite(s.ValidationLoss)));
+        Assert.Equal(45, harness.Sink.Steps.Count);
+        Assert.All(harness.Replicas, replica => Assert.True(TrainingLoopTests.SameState(harness.Replicas[0], replica)));
+    }
+
+    [Fact]
+    public async Task NoCheckpointIsMadeOfBrokenWeights()
+    {
+        using var folder = new TemporaryFolder();
+        using var harness = new LoopHarness(Spec("rollback"), 1) { Checkpoints = Store(folder, "any") };
+        var isBroken = false;
+        harness.AfterStep = step =>
+        {
+            if (step == 15 && !isBroken)
+            {
+                isBroken = true;
+                harness.Replicas[0].Model.Parameters.Values[3] = float.PositiveInfinity;
+            }
+        };
+        Assert.Equal([LoopOutcome.Finished], await harness.RunAsync());
+        Assert.Equal([10L], harness.Sink.Rollbacks);
+        Assert.Equal(1, harness.Replicas[0].State.Guard.Rollbacks);
+        Assert.False(harness.Replicas[0].Model.Parameters.Values.ContainsAny(float.NaN, float.PositiveInfinity));
+    }
+
     [Fact]
     public async Task WithoutACheckpointTrainingBeginsAgain()
     {
@@ -179,6 +224,20 @@ public sealed class GuardTests
         Assert.All(harness.Replicas, replica => Assert.Equal(2, replica.State.MicroBatchSize));
         Assert.All(harness.Sink.Steps.Values, step => Assert.Equal(2, step.MicroBatchSize));
         Assert.Contains("4 sequences", Assert.Single(harness.Sink.Events, e => e.Kind == "MICRO_BATCH_REDUCED").Message);
+    }
+
+    [Theory]
+    [InlineData(1)]
+    [InlineData(3)]
+    public async Task AnEpochAfterKillsForMemoryBeginsWithHalfTheMicroBatch(int size)
+    {
+        using var harness = new LoopHarness(TinyRun.Spec(s => (s.Training.BatchSize, s.Training.MicroBatchSize) = (12, 4)), size) { StartsSmaller = true };
+        Assert.All(await harness.RunAsync(), outcome => Assert.Equal(LoopOutcome.Finished, outcome));
+        using var reference = new LoopHarness(TinyRun.Spec(s => (s.Training.BatchSize, s.Training.MicroBatchSize) = (12, 2)), 1);
+        await reference.RunAsync();
+        Assert.Equal(reference.Sink.Curve, harness.Sink.Curve);
+        Assert.All(harness.Replicas, replica => Assert.Equal(2, replica.State.MicroBatchSize));
+        Assert.Single(harness.Sink.Events, e => e.Kind == "MICRO_BATCH_REDUCED");
     }
 
     [Fact]

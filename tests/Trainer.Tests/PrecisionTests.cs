@@ -35,6 +35,24 @@ public sealed class PrecisionTests
     }
 
     [Theory]
+    [InlineData(1)]
+    [InlineData(3)]
+    public async Task AutoIsTriedWithAMicroBatchThatFits(int size)
+    {
+        using var harness = new LoopHarness(TinyRun.Spec(s => (s.Training.BatchSize, s.Training.MicroBatchSize, s.Training.Precision) = (12, 4, "auto")), size)
+        {
+            Wrap = (rank, data) => rank == 0 ? new FaultyData(data) { MostRows = 2 } : data,
+        };
+        Assert.All(await harness.RunAsync(), outcome => Assert.Equal(LoopOutcome.Finished, outcome));
+        Assert.Equal(["MICRO_BATCH_REDUCED", "PRECISION_CHOSEN"], harness.Sink.Events.Select(e => e.Kind));
+        Assert.All(harness.Replicas, replica => Assert.Equal((2, harness.Replicas[0].State.Precision), (replica.State.MicroBatchSize, replica.State.Precision)));
+        using var reference = new LoopHarness(
+            TinyRun.Spec(s => (s.Training.BatchSize, s.Training.MicroBatchSize, s.Training.Precision) = (12, 2, harness.Replicas[0].State.Precision)), 1);
+        await reference.RunAsync();
+        Assert.Equal(reference.Sink.Curve, harness.Sink.Curve);
+    }
+
+    [Theory]
     [InlineData("bf16", "bf16")]
     [InlineData("fp32", "fp32")]
     [InlineData(null, "fp32")] // of a version that knew only fp32

@@ -27,6 +27,33 @@ public sealed class StepAccountTests
         Assert.All(steps, s => Assert.Equal(s.StepSeconds, Sum(s.Phases), tolerance: 1e-5));
         Assert.True(steps.Sum(s => s.Phases.Validation) > 0 && steps.Sum(s => s.Phases.Checkpoint) > 0);
         Assert.All(steps, s => Assert.True(s.Phases.ForwardBackward > 0 && s.MemoryBytes > 1e6 && s.TokensPerSecond > 0));
+        Assert.All(steps, s => Assert.False(s.HasDeviceMemoryBytes));
+    }
+
+    [Fact]
+    public async Task TheTimeOfAVoidStepIsNotLost()
+    {
+        const int Void = 7, Milliseconds = 300;
+        var isVoid = true;
+        using var harness = new LoopHarness(TinyRun.Spec(s => (s.Training.BatchSize, s.Training.MicroBatchSize) = (4, 2)), 1)
+        {
+            Wrap = (_, data) => new FaultyData(data)
+            {
+                Reading = (step, _) =>
+                {
+                    if (step == Void && isVoid)
+                    {
+                        isVoid = false;
+                        Thread.Sleep(Milliseconds);
+                        throw new InvalidOperationException("can't allocate memory");
+                    }
+                },
+            },
+        };
+        Assert.Equal([LoopOutcome.Finished], await harness.RunAsync());
+        Assert.Equal(1, harness.Sink.Steps[Void].MicroBatchSize);
+        Assert.True(Sum(harness.Sink.Steps[Void].Phases) > Milliseconds / 1000.0);
+        Assert.All(harness.Sink.Steps.Values, s => Assert.Equal(s.StepSeconds, Sum(s.Phases), tolerance: 1e-5));
     }
 
     [Fact]

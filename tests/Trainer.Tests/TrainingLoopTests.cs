@@ -238,6 +238,23 @@ public sealed class TrainingLoopTests
         Assert.Equal([8L, 12], harness.Sink.Checkpoints.Select(c => Storage.ResourceName.ParseCheckpoint(c.Name).Step));
     }
 
+    [Fact]
+    public async Task TrainingIsNotOverWithoutItsLastCheckpoint()
+    {
+        var store = new FailingStore(failures: int.MaxValue);
+        using var harness = new LoopHarness(TinyRun.Spec(), 1) { Checkpoints = store };
+        store.Failed = step => harness.Controls[0].Exiting = step == 12;
+        Assert.Equal([LoopOutcome.Left], await harness.RunAsync());
+        Assert.Equal([4L, 8, 12], store.Tried);
+        Assert.Equal(0, harness.Sink.FinishedCount);
+
+        // Whoever holds the state writes it in the next epoch.
+        using var next = new LoopHarness(TinyRun.Spec(), 1, 2, [harness.Replicas[0]]);
+        Assert.Equal([LoopOutcome.Finished], await next.RunAsync());
+        Assert.Equal("runs/tiny/checkpoints/00000012", Assert.Single(next.Sink.Checkpoints).Name);
+        Assert.Equal(1, next.Sink.FinishedCount);
+    }
+
     internal static bool SameState(Replica a, Replica b) =>
         MemoryMarshal.AsBytes(a.Model.Parameters.Values).SequenceEqual(MemoryMarshal.AsBytes(b.Model.Parameters.Values))
         && a.OptimizerState.Count == b.OptimizerState.Count
@@ -248,10 +265,18 @@ public sealed class TrainingLoopTests
     {
         public List<long> Tried { get; } = [];
 
+        public Action<long> Failed { get; set; } = _ => { };
+
         public string Save(ReplicaSnapshot snapshot, int keep)
         {
             Tried.Add(snapshot.State.Step);
-            return Tried.Count <= failures ? throw new IOException("No space left on device") : $"runs/tiny/checkpoints/{snapshot.State.Step:D8}";
+            if (Tried.Count > failures)
+            {
+                return $"runs/tiny/checkpoints/{snapshot.State.Step:D8}";
+            }
+
+            Failed(snapshot.State.Step);
+            throw new IOException("No space left on device");
         }
 
         public long NewestIntact(string run, long step) => 0;

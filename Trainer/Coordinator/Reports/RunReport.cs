@@ -47,7 +47,7 @@ internal sealed class RunReport(Run run, IReadOnlyList<StepMetrics> steps)
         [
             Curve("loss", new SvgChart
             {
-                Title = "Loss", YLabel = run.Evaluation is { } measured ? LossUnit.Of(measured) : LossUnit.Of(run.Spec), Floor = ngram,
+                Title = "Loss", YLabel = run.Evaluation is { } measured ? LossUnit.Of(measured) : LossUnit.Of(run), Floor = ngram,
                 Series = [new("train", Points(s => s.TrainLoss)), new("validation", [.. Validations.Select(s => ((double)s.Step, s.ValidationLoss))], HasDots: true)],
             }),
             Curve("learning_rate", new SvgChart { Title = "Learning rate", YLabel = "per step", Series = [new("learning rate", Points(s => s.LearningRate))] }),

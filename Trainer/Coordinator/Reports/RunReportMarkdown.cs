@@ -66,6 +66,10 @@ internal static class RunReportMarkdown
         {
             yield return ["tokens per second, median", Number((long)Statistics.Median([.. measured.Select(s => s.TokensPerSecond)]))];
             yield return ["most memory of rank 0, MB", Fixed(measured.Max(s => s.MemoryBytes) / 1e6, 0)];
+            if (measured.Exists(s => s.HasDeviceMemoryBytes))
+            {
+                yield return ["most memory of its device in use, MB", Fixed(measured.Max(s => s.DeviceMemoryBytes) / 1e6, 0)];
+            }
         }
 
         if (steps.Any(s => s.ExchangeBytes > 0))
@@ -77,6 +81,12 @@ internal static class RunReportMarkdown
         if (utilizations.Count > 0)
         {
             yield return ["model FLOPS utilization, median", $"{Fixed(100 * Statistics.Median(utilizations), 1)} %"];
+        }
+
+        var precision = run.Events.LastOrDefault(e => e.Kind == RunEvents.PrecisionChosen)?.Message ?? run.Spec.Training?.Precision;
+        if (!string.IsNullOrEmpty(precision))
+        {
+            yield return ["precision", precision];
         }
 
         yield return ["dataset", run.Dataset];
@@ -93,18 +103,68 @@ internal static class RunReportMarkdown
             return;
         }
 
+        if (evaluation.Classification is not null)
+        {
+            Classification(text, evaluation);
+            return;
+        }
+
+        var isMasked = model.Objective == "masked";
+        var columns = new List<(string Title, Func<ModelQuality, string> Figure)>
+        {
+            (isMasked ? "loss (nats/masked token)" : "loss (nats/token)", q => Loss(q.Loss)),
+            (isMasked ? "pseudo-perplexity" : "perplexity", q => Fixed(q.Perplexity, 3)),
+        };
+        if (model.ImpossibleCount > 0)
+        {
+            columns.Add(("tokens of probability 0", q => Number(q.ImpossibleCount)));
+        }
+
+        if (!isMasked)
+        {
+            columns.Add(("bits per byte", q => Fixed(q.BitsPerByte, 4)));
+        }
+
+        columns.Add((isMasked ? "masked-token accuracy" : "next-token accuracy", q => Fixed(q.Accuracy, 4)));
+        if (model.HasBleu || evaluation.Ngram?.HasBleu == true)
+        {
+            columns.Add(("BLEU of continuations", q => q.HasBleu ? Fixed(q.Bleu, 2) : ""));
+        }
+
+        columns.Add((isMasked ? "masked tokens" : "tokens", q => Number(q.TokenCount)));
         var rows = new List<string[]> { Row("model", model) };
         if (evaluation.Ngram is { } ngram)
         {
             rows.Add(Row($"{evaluation.NgramOrder}-gram, Kneser-Ney", ngram));
         }
 
-        Table(text, $"Evaluation on {evaluation.Split}", ["", "loss", "perplexity", "bits per byte", "accuracy", "BLEU", "tokens"], rows);
+        Table(text, $"Evaluation on {evaluation.Split}", ["", .. columns.Select(c => c.Title)], rows);
+        if (evaluation.Forgetting is { } forgetting)
+        {
+            Forgotten(text, forgetting, isMasked);
+        }
 
-        static string[] Row(string name, ModelQuality quality) =>
+        string[] Row(string name, ModelQuality quality) => [name, .. columns.Select(c => c.Figure(quality))];
+    }
+
+    private static void Classification(StringBuilder text, EvaluationResult evaluation)
+    {
+        var quality = evaluation.Classification;
+        Table(text, $"Evaluation on {evaluation.Split}", ["", "documents", "precision", "recall", "F1", .. quality.Classes.Select(c => $"taken for {Label(c.Label)}")],
+            quality.Classes.Select(c => (string[])[Label(c.Label), Number(c.DocumentCount), Share(c.Precision), Share(c.Recall), Share(c.F1), .. c.PredictedCounts.Select(Number)]));
+        text.Append(CultureInfo.InvariantCulture, $"\nAccuracy {Share(quality.Accuracy)}, macro F1 {Share(quality.MacroF1)}, loss {Loss(evaluation.Model.Loss)} {LossUnit.Of(evaluation)}; ");
+        text.Append(CultureInfo.InvariantCulture, $"always '{Cell(Label(quality.MajorityLabel))}' would be {Share(quality.MajorityAccuracy)}.\n");
+    }
+
+    private static void Forgotten(StringBuilder text, Forgetting forgetting, bool isMasked)
+    {
+        Table(text, "Forgetting", [isMasked ? "loss (pseudo-perplexity)" : "loss (perplexity)", "old dataset", "new dataset"],
         [
-            name, Loss(quality.Loss), Fixed(quality.Perplexity, 3), Fixed(quality.BitsPerByte, 4), Fixed(quality.Accuracy, 4), quality.HasBleu ? Fixed(quality.Bleu, 2) : "", Number(quality.TokenCount),
-        ];
+            ["base", Figures(forgetting.BaseOld), Figures(forgetting.BaseNew)],
+            ["fine-tuned", Figures(forgetting.ModelOld), Figures(forgetting.ModelNew)],
+        ]);
+
+        static string Figures(ModelQuality quality) => $"{Loss(quality.Loss)} ({Fixed(quality.Perplexity, 3)})";
     }
 
     private static void Samples(StringBuilder text, IReadOnlyList<StepMetrics> validations)
@@ -133,7 +193,7 @@ internal static class RunReportMarkdown
             return;
         }
 
-        text.Append(CultureInfo.InvariantCulture, $"\n## {title}\n\n| {string.Join(" | ", head)} |\n|{string.Concat(head.Select(_ => " --- |"))}\n");
+        text.Append(CultureInfo.InvariantCulture, $"\n## {title}\n\n| {string.Join(" | ", head.Select(Cell))} |\n|{string.Concat(head.Select(_ => " --- |"))}\n");
         foreach (var row in all)
         {
             text.Append(CultureInfo.InvariantCulture, $"| {string.Join(" | ", row.Select(Cell))} |\n");
@@ -142,11 +202,16 @@ internal static class RunReportMarkdown
 
     private static string Cell(string text) => Printable(text.ReplaceLineEndings(" ")).Replace("|", "\\|", StringComparison.Ordinal);
 
+    /// <summary>A label in Markdown, without what would end a <see cref="Cell"/>.</summary>
+    private static string Label(string text) => text.Replace("\\", "\\\\", StringComparison.Ordinal).Replace("<", "\\<", StringComparison.Ordinal);
+
     private static string Printable(string text) => string.Concat(text.Select(c => char.IsControl(c) ? ' ' : c));
 
     private static string Loss(double value) => Fixed(value, 4);
 
     private static string Fixed(double value, int digits) => value.ToString($"F{digits}", CultureInfo.InvariantCulture);
+
+    private static string Share(double value) => Fixed(100 * value, 1) + " %";
 
     private static string Number(long value) => value.ToString("N0", CultureInfo.InvariantCulture);
 }

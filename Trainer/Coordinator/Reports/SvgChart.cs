@@ -20,6 +20,7 @@ internal sealed record SvgChart
     private const int Top = 46;
     private const int Bottom = 44;
     private const int MostPoints = 600;
+    private const int MostTicks = 10;
     private static readonly string[] Colors = ["#2563eb", "#dc2626", "#059669", "#d97706"];
 
     /// <summary>Title.</summary>
@@ -55,7 +56,7 @@ internal sealed record SvgChart
         var ys = series.SelectMany(s => s.Points.Select(p => p.Y)).Concat(Floor is { } floor ? [floor.Y] : Array.Empty<double>()).ToList();
         var logarithmic = IsLogarithmic && ys.All(y => y > 0);
         var x = Scale(series.Min(s => s.Points[0].X), series.Max(s => s.Points[^1].X));
-        var y = logarithmic ? Scale(Math.Log10(ys.Min()), Math.Log10(ys.Max())) : Scale(ys.Min(), ys.Max());
+        var y = Scale(ys.Min(), ys.Max(), logarithmic);
         Axes(svg, x, y, logarithmic);
         for (var i = 0; i < series.Count; i++)
         {
@@ -119,10 +120,17 @@ internal sealed record SvgChart
         }
     }
 
-    private static AxisScale Scale(double least, double most)
+    /// <summary>An axis for values; those that differ by rounding alone, as means of equal ones do, are one.</summary>
+    private static AxisScale Scale(double least, double most, bool logarithmic = false)
     {
-        var margin = most > least ? (most - least) * 0.03 : Math.Max(1e-9, Math.Abs(most) * 0.1);
-        return new AxisScale(most > least ? least : least - margin, most + margin);
+        var isOne = most - least <= 1e-9 * Math.Max(Math.Abs(least), Math.Abs(most));
+        if (logarithmic)
+        {
+            (least, most) = (Math.Log10(least), Math.Log10(most));
+        }
+
+        var margin = isOne ? Math.Max(1e-9, Math.Abs(most) * 0.1) : (most - least) * 0.03;
+        return new AxisScale(isOne ? least - margin : least, most + margin);
     }
 
     /// <summary>Means of neighbours, so that a long run is no larger than a short one.</summary>
@@ -147,9 +155,11 @@ internal sealed record SvgChart
             var rough = range / 6;
             var power = Math.Pow(10, Math.Floor(Math.Log10(rough)));
             var step = power * ((rough / power) switch { <= 1 => 1, <= 2 => 2, <= 5 => 5, _ => 10 });
-            for (var i = Math.Ceiling(Least / step); i * step <= Most; i++)
+            var first = Math.Ceiling(Least / step);
+            for (var i = 0; i < MostTicks && (first + i) * step <= Most; i++)
             {
-                yield return (i * step, ((i * step) - Least) / range);
+                var tick = (first + i) * step;
+                yield return (tick, (tick - Least) / range);
             }
         }
     }

@@ -21,6 +21,8 @@ async function open(width, height, colorScheme) {
   return page;
 }
 
+const texts = (page, selector) => page.locator(selector).allTextContents();
+
 async function picture(page, name) {
   if (screenshots) {
     await page.screenshot({ path: `${screenshots}/${name}.png`, fullPage: true });
@@ -36,11 +38,53 @@ try {
   assert.equal(await page.locator("#workers li").count(), 2);
   await picture(page, "training-light");
 
+  // Losses that are not finite are left out, the newest one too.
+  assert.match(await page.locator("#chart-text").textContent(), /^Step 1,339: train \d\.\d{4}, validation \d\.\d{4} \(step 1,300\)$/);
+  for (const path of await page.locator("#chart path").evaluateAll(paths => paths.map(p => p.getAttribute("d")))) {
+    assert.match(path, /^M[\d.]+ [\d.]+(L[\d.]+ [\d.]+)+$/);
+  }
+  assert.equal(await page.locator("#connection").textContent(), "");
+  assert.equal(await page.locator("#loss-unit").textContent(), "nats per token");
+
+  // Back at step 700, the curve begins anew, and goes on from there.
+  const change = async (route, edit) => {
+    const response = await route.fetch();
+    const json = await response.json();
+    edit(json);
+    await route.fulfill({ response, json });
+  };
+  await page.route(/\/metrics\?/, route => change(route, json => { json.metrics = json.metrics.filter(m => Number(m.step) <= 700); }));
+  await page.route(/\/api\/runs\/shakespeare$/, route => change(route, json => { json.run.progress.step = "700"; }));
+  await page.locator("#chart-text", { hasText: "Step 700: train" }).waitFor();
+  await page.unrouteAll({ behavior: "wait" });
+  await page.locator("#chart-text", { hasText: "Step 1,339: train" }).waitFor();
+
   // Another run, one that is over, with its evaluation beside the n-gram's.
   await page.getByRole("button", { name: /dotnet-docs/ }).click();
   await page.locator("#evaluation").waitFor();
   assert.equal(await page.locator("#evaluation-rows tr").count(), 2);
+  assert.deepEqual(await texts(page, "#evaluation-head th"), ["Model", "Loss", "Perplexity", "Bits per byte", "Accuracy", "BLEU"]);
+  assert.equal(await page.locator("#forgetting").isVisible(), false);
   await picture(page, "succeeded-light");
+
+  // A classifier has classes, and labels that stay text; nothing is said of bytes.
+  await page.getByRole("button", { name: /reviews/ }).click();
+  await page.locator("#evaluation-head", { hasText: "Taken for <b>good</b>" }).waitFor();
+  assert.deepEqual(await texts(page, "#evaluation-head th"), ["Class", "Documents", "Precision", "Recall", "F1", "Taken for bad", "Taken for <b>good</b>"]);
+  assert.deepEqual(await texts(page, "#evaluation-rows > *:first-child > *"), ["bad", "2", "66.7 %", "100.0 %", "80.0 %", "2", "0"]);
+  assert.equal(await page.locator("#evaluation-facts").textContent(), "test split, 5 documents");
+  assert.equal(await page.locator("#evaluation-text").textContent(),
+    "Accuracy 80.0 %, macro F1 80.0 %, loss 0.2500 nats a document; always “<b>good</b>” would be 60.0 %");
+  assert.equal(await page.locator("#loss-unit").textContent(), "nats a document");
+  await picture(page, "classifier-light");
+
+  // A masked model, fine-tuned: its perplexity is none that another's compares with.
+  await page.getByRole("button", { name: /filled-gaps/ }).click();
+  await page.locator("#forgetting").waitFor();
+  assert.deepEqual(await texts(page, "#evaluation-head th"), ["Model", "Loss", "Pseudo-perplexity", "Masked-token accuracy"]);
+  assert.deepEqual(await texts(page, "#forgetting-rows > *:first-child > *"), ["base", "2.0000 (7.39)", "3.0000 (20.09)"]);
+  assert.match(await page.locator("#evaluation-facts").textContent(), /1,500 masked tokens/);
+  assert.equal(await page.locator("#evaluation-text").isVisible(), false);
 
   // The model writes markup, which stays text.
   await page.locator("#max-tokens").fill("60");

@@ -475,6 +475,35 @@ public sealed class EpochManagerTests
         Assert.DoesNotContain(_manager.TakeNotices(), n => n.Kind == RunEvents.WorkerOutOfMemory);
     }
 
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void KillsForMemoryWithoutAStepMakeTheMicroBatchSmaller(bool progress)
+    {
+        Begin();
+        var reduced = new List<bool>();
+        for (var kills = 0; kills < 5; kills++)
+        {
+            if (kills > 0)
+            {
+                Kill($"worker-0-{kills - 1:D6}");
+            }
+
+            var id = $"worker-0-{kills:D6}";
+            Enter(new HeartbeatRequest { WorkerId = id, Address = "http://worker-0", MemoryKills = kills });
+            Beat(id, address: "http://worker-0");
+            Advance(0.6);
+            Form(new EpochOrigin("", 0));
+            reduced.Add(Plan(id).ReduceMicroBatch);
+            if (progress)
+            {
+                _manager.Progressed();
+            }
+        }
+
+        Assert.Equal(progress ? [false, false, false, false, false] : [false, false, true, false, true], reduced);
+    }
+
     [Fact]
     public void WhoLeavesIsNotInTheNextEpoch()
     {

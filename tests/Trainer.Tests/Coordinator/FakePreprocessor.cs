@@ -27,6 +27,11 @@ internal sealed class FakePreprocessor : DatasetService.DatasetServiceBase
 
     public long ValidationTokens { get; set; } = 100;
 
+    public long TrainTokens { get; set; } = 1000;
+
+    /// <summary>Classes of the documents, if any.</summary>
+    public IReadOnlyList<string> Labels { get; set; } = [];
+
     /// <summary>Trace ids of the calls.</summary>
     public List<string> TraceIds { get; } = [];
 
@@ -97,6 +102,7 @@ internal sealed class FakePreprocessor : DatasetService.DatasetServiceBase
         Tokenizer = "tokenizers/some",
         VocabularySize = 300,
         Error = state == Datasets.V1.Dataset.Types.State.Failed ? Failure : null,
-        Splits = { new SplitStatistics { Split = "train", TokenCount = 1000 }, new SplitStatistics { Split = "validation", TokenCount = ValidationTokens } },
+        Labels = { Labels },
+        Splits = { new SplitStatistics { Split = "train", TokenCount = TrainTokens }, new SplitStatistics { Split = "validation", TokenCount = ValidationTokens } },
     };
 }

@@ -1,9 +1,11 @@
 using Grpc.Core;
 using LlmPipeline.Datasets.V1;
 using LlmPipeline.Evaluations.V1;
+using LlmPipeline.Models;
 using LlmPipeline.Runs.V1;
 using LlmPipeline.ServiceDefaults;
 using LlmPipeline.Storage;
+using LlmPipeline.Text;
 using LlmPipeline.Trainer.Coordinator;
 using State = LlmPipeline.Runs.V1.Run.Types.State;
 
@@ -112,6 +114,47 @@ public sealed class RunLifeTests
         harness.Preprocessor.ValidationTokens = 0;
         await harness.CreateAsync("run-2");
         Assert.Contains("has no validation split", (await harness.WaitAsync(State.Failed, "run-2")).Error.Message);
+    }
+
+    [Fact]
+    public async Task AnOldDatasetIsLookedAtBeforeTraining()
+    {
+        await using var harness = await CoordinatorHarness.StartAsync();
+        using (var replica = TinyRun.NewReplica(TinyRun.Spec()))
+        {
+            var directory = harness.Store.CreateDirectory("models/base/versions/1");
+            await ModelDirectory.WriteAsync(directory, replica.Model, CharacterTokenizer.Create("abcdefghijklmnopqrstuvwxyz ,".EnumerateRunes()).ToJson());
+            await directory.CommitAsync();
+        }
+
+        var failed = await TuneAsync("run-1", "datasets/none");
+        Assert.Equal("NOT_FOUND", failed.Error.Reason);
+        Assert.Contains("datasets/none", failed.Error.Message);
+        harness.Preprocessor.Labels = ["bad", "good"];
+        Assert.Contains("fine_tune.old_dataset 'datasets/some-data' has documents with labels", (await TuneAsync("run-2", "datasets/some-data")).Error.Message);
+        Assert.Equal(0, harness.Preprocessor.CreateCount);
+
+        async Task<Run> TuneAsync(string id, string old)
+        {
+            await harness.CreateAsync(id, s => (s.Model, s.FineTune) = (null, new FineTuneSpec { Base = "models/base", OldDataset = old }));
+            return await harness.WaitAsync(State.Failed, id);
+        }
+    }
+
+    [Fact]
+    public async Task DocumentsWithLabelsNeedNotFillTheContext()
+    {
+        await using var harness = await CoordinatorHarness.StartAsync();
+        (harness.Preprocessor.Labels, harness.Preprocessor.TrainTokens) = (["bad", "good"], 5);
+        harness.Workers.Start("worker-a");
+        await harness.CreateAsync("run-1", s => (s.Dataset, s.DatasetName) = (null, "datasets/some-data"));
+        var run = await harness.WaitAsync(State.Succeeded, "run-1");
+        Assert.Equal(["bad", "good"], run.Labels);
+        Assert.Contains(run.Events, e => e.Kind == RunEvents.Validated && e.Message.Contains(" nats a document", StringComparison.Ordinal));
+
+        harness.Preprocessor.TrainTokens = 0;
+        await harness.CreateAsync("run-2");
+        Assert.Contains("has 0 tokens to train on, but a sample needs 1.", (await harness.WaitAsync(State.Failed, "run-2")).Error.Message);
     }
 
     [Fact]

@@ -1,6 +1,7 @@
 using System.Text.Json.Nodes;
 using System.Xml.Linq;
 using Grpc.Core;
+using LlmPipeline.Evaluations.V1;
 using LlmPipeline.Runs.V1;
 using LlmPipeline.Storage;
 using LlmPipeline.Trainer.Coordinator;
@@ -98,5 +99,110 @@ public sealed class RunReportTests
         Assert.Contains("circle", one);
         Assert.DoesNotContain("NaN", one);
         Assert.Equal("svg", XDocument.Parse(one).Root!.Name.LocalName);
+        var some = new SvgChart { Title = "t", YLabel = "y", IsLogarithmic = true, Series = [new("s", [(1, 2), (2, double.NaN), (3, double.PositiveInfinity), (4, 3)])] }.ToSvg();
+        Assert.DoesNotMatch("NaN|Infinity", some);
+        Assert.Contains("polyline", some);
     }
+
+    [Theory]
+    [InlineData(0.1, 1300, ">0.1<")]
+    [InlineData(0.1, 3001, ">0.1<")]
+    [InlineData(0.1, 5000, ">0.1<")]
+    [InlineData(0.1, 10_000, ">0.1<")]
+    [InlineData(1e-4, 5000, ">1e-4<")]
+    [InlineData(1e-4, 10_000, ">1e-4<")]
+    public async Task AChartOfAConstantEnds(double value, int steps, string label)
+    {
+        var series = new ChartSeries("learning rate", [.. Enumerable.Range(1, steps).Select(i => ((double)i, value))]);
+        foreach (var isLogarithmic in (bool[])[false, true])
+        {
+            var chart = new SvgChart { Title = "Learning rate", YLabel = "per step", IsLogarithmic = isLogarithmic, Series = [series] };
+            Assert.Contains(label, await Task.Run(() => chart.ToSvg()).WaitAsync(TinyRun.Timeout));
+        }
+    }
+
+    [Fact]
+    public void AClassifiersReportHasItsClassesAndNothingThatIsSaidOfText()
+    {
+        const string Label = "a|b\n<i>\\";
+        var report = Markdown(new EvaluationResult
+        {
+            Split = "test",
+            Model = new ModelQuality { TokenCount = 5, Loss = 0.25, Perplexity = 1.28, Accuracy = 0.8 },
+            Classification = new ClassificationQuality
+            {
+                Accuracy = 0.8,
+                MacroF1 = 0.8,
+                MajorityAccuracy = 0.6,
+                MajorityLabel = Label,
+                Classes =
+                {
+                    new ClassQuality { Label = "bad", DocumentCount = 2, Precision = 2 / 3.0, Recall = 1, F1 = 0.8, PredictedCounts = { 2, 0 } },
+                    new ClassQuality { Label = Label, DocumentCount = 3, Precision = 1, Recall = 2 / 3.0, F1 = 0.8, PredictedCounts = { 1, 2 } },
+                },
+            },
+        });
+        Assert.Contains("""
+            ## Evaluation on test
+
+            |  | documents | precision | recall | F1 | taken for bad | taken for a\|b \<i>\\ |
+            | --- | --- | --- | --- | --- | --- | --- |
+            | bad | 2 | 66.7 % | 100.0 % | 80.0 % | 2 | 0 |
+            | a\|b \<i>\\ | 3 | 100.0 % | 66.7 % | 80.0 % | 1 | 2 |
+
+            Accuracy 80.0 %, macro F1 80.0 %, loss 0.2500 nats a document; always 'a\|b \<i>\\' would be 60.0 %.
+            """.ReplaceLineEndings("\n"), report);
+        Assert.DoesNotMatch("perplexity|bits per byte", report);
+    }
+
+    [Fact]
+    public void AMaskedModelsReportNamesItsFiguresAndWhatWasForgotten()
+    {
+        var (old, present) = (new ModelQuality { Loss = 3, Perplexity = 20.0856 }, new ModelQuality { Loss = 2, Perplexity = 7.3891 });
+        var report = Markdown(new EvaluationResult
+        {
+            Split = "validation",
+            Model = new ModelQuality { TokenCount = 1500, Loss = 2, Perplexity = 7.3891, Accuracy = 0.5, Objective = "masked" },
+            Forgetting = new Forgetting { BaseOld = present, BaseNew = old, ModelOld = old, ModelNew = present },
+        });
+        Assert.Contains("|  | loss (nats/masked token) | pseudo-perplexity | masked-token accuracy | masked tokens |", report);
+        Assert.Contains("| model | 2.0000 | 7.389 | 0.5000 | 1,500 |", report);
+        Assert.Contains("| loss (pseudo-perplexity) | old dataset | new dataset |", report);
+        Assert.Contains("| base | 2.0000 (7.389) | 3.0000 (20.086) |", report);
+        Assert.Contains("| fine-tuned | 3.0000 (20.086) | 2.0000 (7.389) |", report);
+        Assert.DoesNotContain("bits per byte", report);
+    }
+
+    [Fact]
+    public void ALanguageModelsReportHasItsFiguresBesideTheNgrams()
+    {
+        var report = Markdown(new EvaluationResult
+        {
+            Split = "validation",
+            Model = new ModelQuality { TokenCount = 1500, Loss = 2, Perplexity = 7.3891, BitsPerByte = 1.25, Accuracy = 0.5, Bleu = 3.5 },
+            Ngram = new ModelQuality { TokenCount = 1500, Loss = 3, Perplexity = 20.0856, BitsPerByte = 1.5, Accuracy = 0.25 },
+            NgramOrder = 3,
+        });
+        Assert.Contains("|  | loss (nats/token) | perplexity | bits per byte | next-token accuracy | BLEU of continuations | tokens |", report);
+        Assert.Contains("| model | 2.0000 | 7.389 | 1.2500 | 0.5000 | 3.50 | 1,500 |", report);
+        Assert.Contains("| 3-gram, Kneser-Ney | 3.0000 | 20.086 | 1.5000 | 0.2500 |  | 1,500 |", report);
+    }
+
+    [Fact]
+    public void TheReportSaysThePrecisionAndWhatAutoChose()
+    {
+        var run = new Run { Name = "runs/some-run", State = State.Training, Spec = new RunSpec { Training = new TrainingSpec { Precision = "auto" } } };
+        Assert.Contains("| precision | auto |", Markdown(run));
+        RunEvents.Add(run, RunEvents.PrecisionChosen, "Training is in bf16: it is faster.", DateTimeOffset.UnixEpoch);
+        for (var i = 0; i < 300; i++)
+        {
+            RunEvents.Add(run, RunEvents.Validated, $"{i}", DateTimeOffset.UnixEpoch);
+        }
+
+        Assert.Contains("| precision | Training is in bf16: it is faster. |", Markdown(run));
+    }
+
+    private static string Markdown(EvaluationResult evaluation) => Markdown(new Run { Name = "runs/some-run", State = State.Succeeded, Spec = new RunSpec(), Evaluation = evaluation });
+
+    private static string Markdown(Run run) => new RunReport(run, []).Files().Single(f => f.Path == RunReport.MarkdownFile).Text;
 }

@@ -1,6 +1,7 @@
 using System.Text.RegularExpressions;
 using LlmPipeline.Runs.V1;
 using LlmPipeline.Trainer.Coordinator;
+using LlmPipeline.Trainer.Worker;
 using State = LlmPipeline.Runs.V1.Run.Types.State;
 
 namespace LlmPipeline.Trainer.Tests.Coordinator;
@@ -76,6 +77,27 @@ public sealed partial class RunStatesTests
         }
 
         Assert.Equal(Enumerable.Range(100, 200).Select(i => $"{i}"), run.Events.Select(e => e.Message));
+    }
+
+    [Fact]
+    public void WhatSaysHowARunComputesIsKeptWithItsNumber()
+    {
+        var run = new Run();
+        for (var i = 1; i <= 300; i++)
+        {
+            RunEvents.Add(run, i switch { 2 => RunEventKinds.PrecisionChosen, 50 => RunEventKinds.MicroBatchReduced, _ => "KIND" }, $"{i}", DateTimeOffset.UnixEpoch);
+        }
+
+        long[] expected = [2, 50, .. Enumerable.Range(103, 198)];
+        Assert.Equal(expected, run.Events.Select(e => e.Sequence));
+
+        // Even where all are of these kinds, there is an end, and no number is given twice.
+        for (var i = 301; i <= 600; i++)
+        {
+            RunEvents.Add(run, i == 600 ? "KIND" : RunEventKinds.MicroBatchReduced, $"{i}", DateTimeOffset.UnixEpoch);
+        }
+
+        Assert.Equal(Enumerable.Range(401, 200).Select(i => (long)i), run.Events.Select(e => e.Sequence));
     }
 
     internal static string RepositoryRoot()

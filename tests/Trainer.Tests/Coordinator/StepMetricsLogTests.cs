@@ -40,10 +40,33 @@ public sealed class StepMetricsLogTests : IDisposable
         await log.CommitAsync(default);
         var validated = Step(2);
         validated.ValidationLoss = 1.5;
+        validated.Samples.Add(new TextSample { Text = "written" });
         Assert.Equal([2L], log.Append([validated]).Select(s => s.Step));
         Assert.Empty(log.Append(Steps(1, 3)));
         await log.CommitAsync(default);
-        Assert.Equal(1.5, (await OpenAsync()).After(1, 1)[0].ValidationLoss);
+        var kept = (await OpenAsync()).After(1, 1)[0];
+        Assert.Equal((1.5, "written"), (kept.ValidationLoss, Assert.Single(kept.Samples).Text));
+    }
+
+    [Fact]
+    public async Task WhatStorageDidNotDropIsDroppedWithTheNextCommit()
+    {
+        var store = new FaultyStore(_store);
+        var log = await StepMetricsLog.OpenAsync(store, Run, default);
+        for (var first = 1; first < 4000; first += 100)
+        {
+            log.Append(Steps(first, first + 99));
+            await log.CommitAsync(default);
+        }
+
+        store.Deleting = _ => throw new IOException("No space left on device");
+        await Assert.ThrowsAsync<IOException>(() => log.TruncateAsync(1000, default));
+        Assert.Equal(1000, log.Last!.Step);
+        store.Deleting = _ => Task.CompletedTask;
+        log.Append(Steps(1001, 1010));
+        await log.CommitAsync(default);
+        Assert.Single(Directory.GetFiles(Path.Combine(_folder.Path, Run, "metrics")));
+        Assert.Equal(Enumerable.Range(1, 1010).Select(i => (long)i), (await OpenAsync()).After(0, 5000).Select(s => s.Step));
     }
 
     [Fact]
