@@ -1,6 +1,8 @@
 using System.Text;
 using System.Text.Json;
+using LlmPipeline.Models;
 using LlmPipeline.Text;
+using TorchSharp;
 
 namespace LlmPipeline.Bench.Quality;
 
@@ -43,6 +45,19 @@ internal static class ExactFigures
         var different = File.ReadLines(corpus).Zip(expected, (line, reference) => bpe.Segment(line) == reference).Count(same => !same);
         var merges = codes.ToString() == File.ReadAllText(Path.Combine(data, "bpe-reference", "bpe.ref"));
         return new Figure("subword-nmt: learn 1,000 merges, apply", $"its files, {expected.Length} lines", $"merges {(merges ? "the same" : "differ")}, {different} lines differ", merges && different == 0);
+    }
+
+    /// <summary>The greedy text of the llama2.c checkpoint of 260,000 parameters, as the reference program prints it.</summary>
+    public static Figure Stories(string data)
+    {
+        var folder = Path.Combine(data, "stories260k");
+        TorchRuntime.Initialize();
+        using var model = Llama2cCheckpoint.Load(Path.Combine(folder, "checkpoint_v1.bin"), torch.CPU);
+        var tokenizer = TokenizerFile.Load(Path.Combine(folder, "tokenizer.bin"));
+        var text = Encoding.UTF8.GetBytes(tokenizer.Decode([.. Generation.Generate(model, [], 200, new SamplingOptions { Temperature = 0 })]));
+        var expected = File.ReadAllBytes(Path.Combine(folder, "expected-greedy-200-steps.txt"));
+        var same = text.AsSpan().CommonPrefixLength(expected);
+        return new Figure("llama2.c stories260K: 200 greedy steps", $"the reference program's text, {expected.Length} bytes", $"{text.Length} bytes, the first {same} the same", text.SequenceEqual(expected));
     }
 
     /// <summary>BLEU of the systems of WMT 2017.</summary>
