@@ -54,8 +54,9 @@ internal sealed partial class EvaluationCatalog(IBlobStore store, EvaluatorTelem
     }
 
     /// <summary>Creates an evaluation, or finds the one that is there; one that failed or was cancelled is queued again.</summary>
+    /// <returns>The evaluation, and whether this call queued it.</returns>
     /// <exception cref="RpcException">The spec is not valid, or the id is taken by another spec.</exception>
-    public async Task<Evaluation> CreateAsync(string id, EvaluationRequestSpec? spec, CancellationToken cancellationToken)
+    public async Task<(Evaluation Evaluation, bool Queued)> CreateAsync(string id, EvaluationRequestSpec? spec, CancellationToken cancellationToken)
     {
         if (id.Length > 0)
         {
@@ -83,10 +84,10 @@ internal sealed partial class EvaluationCatalog(IBlobStore store, EvaluatorTelem
         {
             EvaluationCreated(record.Value.Name, resolved.Model, resolved.Dataset);
             Enqueue(id);
-            return record.Value;
+            return (record.Value, true);
         }
 
-        return CanRetry(record.Value) ? await RetryAsync(id, cancellationToken) : record.Value;
+        return CanRetry(record.Value) ? await RetryAsync(id, cancellationToken) : (record.Value, false);
     }
 
     /// <summary>Stops an evaluation; one that is over stays as it is. Whoever measures sees that in the record.</summary>
@@ -109,7 +110,7 @@ internal sealed partial class EvaluationCatalog(IBlobStore store, EvaluatorTelem
 
     private static bool CanRetry(Evaluation evaluation) => evaluation.State is Evaluation.Types.State.Failed or Evaluation.Types.State.Cancelled;
 
-    private async Task<Evaluation> RetryAsync(string id, CancellationToken cancellationToken)
+    private async Task<(Evaluation Evaluation, bool Queued)> RetryAsync(string id, CancellationToken cancellationToken)
     {
         var retried = false;
         var record = await Records.UpdateAsync(id, evaluation =>
@@ -131,7 +132,7 @@ internal sealed partial class EvaluationCatalog(IBlobStore store, EvaluatorTelem
             Enqueue(id);
         }
 
-        return record.Value;
+        return (record.Value, retried);
     }
 
     /// <summary>Fills in defaults and versions, and finds model and dataset.</summary>

@@ -8,8 +8,11 @@ namespace LlmPipeline.Evaluator;
 /// <summary>The evaluation calls.</summary>
 internal sealed class EvaluationGrpcService(EvaluationCatalog catalog) : EvaluationService.EvaluationServiceBase
 {
-    public override async Task<CreateEvaluationResponse> CreateEvaluation(CreateEvaluationRequest request, ServerCallContext context) =>
-        new() { Evaluation = await catalog.CreateAsync(request.EvaluationId, request.Spec, context.CancellationToken) };
+    public override async Task<CreateEvaluationResponse> CreateEvaluation(CreateEvaluationRequest request, ServerCallContext context)
+    {
+        var (evaluation, queued) = await catalog.CreateAsync(request.EvaluationId, request.Spec, context.CancellationToken);
+        return new CreateEvaluationResponse { Evaluation = evaluation, Queued = queued };
+    }
 
     public override Task<GetEvaluationResponse> GetEvaluation(GetEvaluationRequest request, ServerCallContext context) =>
         Task.FromResult(new GetEvaluationResponse { Evaluation = catalog.Records.TryGet(IdOf(request.Name))!.Value });

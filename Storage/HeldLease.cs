@@ -7,6 +7,7 @@ public sealed class HeldLease : IAsyncDisposable
     public static readonly TimeSpan Duration = TimeSpan.FromSeconds(15);
 
     private static readonly TimeSpan RenewInterval = TimeSpan.FromSeconds(4);
+    private static readonly TimeSpan ShortestWait = TimeSpan.FromSeconds(1);
     private static readonly TimeSpan TakeInterval = TimeSpan.FromSeconds(0.25);
 
     private readonly IBlobLease _lease;
@@ -58,6 +59,27 @@ public sealed class HeldLease : IAsyncDisposable
         return false;
     }
 
+    /// <summary>Does what only the holder may do, and makes sure that it was still held at the end of it.</summary>
+    /// <exception cref="IOException">The lease was lost meanwhile.</exception>
+    public async Task WhileHeldAsync(Func<CancellationToken, Task> work, CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(work);
+        using var held = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken, Lost);
+        try
+        {
+            await work(held.Token);
+            if (await ConfirmAsync(cancellationToken))
+            {
+                return;
+            }
+        }
+        catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
+        {
+        }
+
+        throw new IOException("Storage did not answer for so long that another process may have taken over meanwhile. Try again.");
+    }
+
     /// <inheritdoc/>
     public async ValueTask DisposeAsync()
     {
@@ -76,17 +98,19 @@ public sealed class HeldLease : IAsyncDisposable
             await Task.Delay(RenewInterval, _time, _released.Token);
             try
             {
+                // A store that is silent must not make this holder believe that it holds on.
                 var asked = _time.GetTimestamp();
-                if (!await _lease.RenewAsync(_released.Token))
+                var left = Duration - RenewInterval - _time.GetElapsedTime(renewed);
+                if (!await _lease.RenewAsync(_released.Token).WaitAsync(left > ShortestWait ? left : ShortestWait, _time, _released.Token))
                 {
                     break;
                 }
 
                 renewed = asked;
             }
-            catch (Exception exception) when (exception is IOException or UnauthorizedAccessException or Azure.RequestFailedException)
+            catch (Exception exception) when (exception is IOException or UnauthorizedAccessException or Azure.RequestFailedException or TimeoutException)
             {
-                if (_time.GetElapsedTime(renewed) > Duration - RenewInterval)
+                if (_time.GetElapsedTime(renewed) >= Duration - RenewInterval)
                 {
                     break;
                 }

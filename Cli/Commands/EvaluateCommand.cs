@@ -66,8 +66,8 @@ internal static class EvaluateCommand
                     OldDataset = oldDataset is null ? "" : Session.NameOf("datasets", oldDataset),
                 },
             };
-            var created = (await session.Evaluations.CreateEvaluationAsync(request, cancellationToken: cancellationToken)).Evaluation;
-            return await FollowAsync(session, created, cancellationToken);
+            var response = await session.Evaluations.CreateEvaluationAsync(request, cancellationToken: cancellationToken);
+            return await FollowAsync(session, response.Evaluation, response.Queued, cancellationToken);
         });
         return command;
     }
@@ -80,7 +80,7 @@ internal static class EvaluateCommand
         }
     }
 
-    private static async Task<int> FollowAsync(Session session, Evaluation created, CancellationToken cancellationToken)
+    private static async Task<int> FollowAsync(Session session, Evaluation created, bool isOurs, CancellationToken cancellationToken)
     {
         var (evaluation, shownAt) = (created, 0L);
         try
@@ -104,7 +104,7 @@ internal static class EvaluateCommand
         }
         catch (Exception exception) when (cancellationToken.IsCancellationRequested && exception is OperationCanceledException or RpcException)
         {
-            return await LeaveAsync(session, created);
+            return await LeaveAsync(session, created, isOurs);
         }
 
         if (session.Json)
@@ -134,11 +134,11 @@ internal static class EvaluateCommand
     }
 
     // Cancels what this call began. Somebody may wait for what was found in work: a run, for example.
-    private static async Task<int> LeaveAsync(Session session, Evaluation created)
+    private static async Task<int> LeaveAsync(Session session, Evaluation created, bool isOurs)
     {
         try
         {
-            if (created.State == Evaluation.Types.State.Queued)
+            if (isOurs)
             {
                 var request = new CancelEvaluationRequest { Name = created.Name };
                 var found = (await session.Evaluations.CancelEvaluationAsync(request, deadline: DateTime.UtcNow + CancelPatience)).Evaluation;

@@ -74,7 +74,7 @@ internal sealed class ModelImporter(IBlobStore store, ModelCatalogue catalogue, 
             try
             {
                 var directory = store.CreateDirectory(name);
-                await ModelDirectory.WriteAsync(directory, model, tokenizer.ToJson(), cancellationToken: cancellationToken);
+                await publishing.WhileHeldAsync(token => ModelDirectory.WriteAsync(directory, model, tokenizer.ToJson(), cancellationToken: token), cancellationToken);
                 await directory.CommitAsync(properties, BlobCondition.NotExists, cancellationToken);
                 return name;
             }

@@ -14,7 +14,7 @@ const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFracti
 let runs = [];
 let selected = null;
 let refreshing = null;
-let metrics = { key: "", train: [], validation: [], after: 0 };
+let metrics = { key: "", train: [], validation: [], after: 0, newest: 0 };
 
 const stateOf = run => (run.state ?? "STATE_UNSPECIFIED").replace("STATE_", "");
 const idOf = run => run.name.replace("runs/", "");
@@ -227,10 +227,11 @@ async function loadMetrics(run) {
   const rollback = run.events?.findLast(e => e.kind === "ROLLED_BACK")?.sequence ?? 0;
   const key = `${run.name}#${run.attempt}#${rollback}`;
   const newest = Number(run.progress?.step ?? 0);
-  if (metrics.key !== key || newest < metrics.after) {
-    metrics = { key, train: [], validation: [], after: 0 };
+  if (metrics.key !== key || newest < metrics.newest) {
+    metrics = { key, train: [], validation: [], after: 0, newest };
   }
   const mine = metrics;
+  mine.newest = newest;
   let page;
   do {
     page = (await getJson(`/api/runs/${idOf(run)}/metrics?after=${mine.after}`)).metrics ?? [];

@@ -28,7 +28,7 @@ internal sealed class AzureBlobs(SourceOptions options)
                 }
             }
         }
-        catch (Exception exception) when (exception is RequestFailedException or AuthenticationFailedException)
+        catch (Exception exception) when (exception is RequestFailedException or AuthenticationFailedException or AggregateException)
         {
             throw Failed(source, exception);
         }
@@ -54,7 +54,7 @@ internal sealed class AzureBlobs(SourceOptions options)
         {
             throw new TextSourceException(TextSourceProblem.Changed, $"'{file.Path}' changed after the dataset was created. Create it again.", exception);
         }
-        catch (RequestFailedException exception) when (exception.Status is 0 or 408 or 429 or >= 500)
+        catch (Exception exception) when (exception is RequestFailedException { Status: 0 or 408 or 429 or >= 500 } or AggregateException) // of all tries
         {
             throw new TransientSourceException($"'{file.Path}': {exception.Message.Split('\n')[0]}", null, exception);
         }

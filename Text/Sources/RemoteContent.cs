@@ -179,7 +179,7 @@ internal sealed class RemoteContent(SourceOptions options)
                 idle.CancelAfter(options.IdleTimeout);
                 read = await body.ReadAsync(buffer, idle.Token);
             }
-            catch (Exception exception) when (exception is IOException or Azure.RequestFailedException || (exception is OperationCanceledException && !cancellationToken.IsCancellationRequested))
+            catch (Exception exception) when (exception is IOException or Azure.RequestFailedException or AggregateException || (exception is OperationCanceledException && !cancellationToken.IsCancellationRequested))
             {
                 throw new TransientSourceException($"'{file.Path}' broke off after {target.Position} of {file.Length} bytes: {exception.Message}", null, exception);
             }

@@ -1,3 +1,6 @@
+using LlmPipeline.Runs.V1;
+using LlmPipeline.ServiceDefaults;
+
 namespace LlmPipeline.Trainer.Coordinator;
 
 /// <summary>The rules by which epochs begin.</summary>
@@ -79,6 +82,17 @@ internal sealed partial class EpochManager
             }
 
             candidates = Candidates(job);
+        }
+
+        // With the smallest micro-batch, twice as often: nothing is left to be tried.
+        if (_memoryKillsHere / KillsToReduce > 1 + Math.Log2(Math.Max(1, job.Spec.Training?.MicroBatchSize ?? 1)))
+        {
+            var error = new RunError
+            {
+                Reason = ErrorReasons.OutOfMemory,
+                Message = $"Workers were killed for memory {_memoryKillsHere} times without getting further, at last with micro-batches of one sequence. Give them more memory and resume the run, or create one with a smaller model or model.context.",
+            };
+            return new EpochDecision(EpochAction.Fail, error.Message) { Error = error };
         }
 
         var leaving = present.Where(w => w.Leaving).ToList();

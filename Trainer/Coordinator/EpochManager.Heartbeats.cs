@@ -52,9 +52,9 @@ internal sealed partial class EpochManager
         {
             if (_memoryKills.TryGetValue(place, out var before) && before.Id != request.WorkerId && request.MemoryKills > before.Kills)
             {
-                _killsWithoutStep++;
+                _memoryKillsHere += _epoch?.Members.Contains(before.Id) == true ? 1 : 0;
                 _notices.Add(new WorkerNotice(RunEvents.WorkerOutOfMemory,
-                    $"{before.Id} was killed for memory: its control group counts {request.MemoryKills - before.Kills} such {(request.MemoryKills - before.Kills == 1 ? "kill" : "kills")} since it was started, says {request.WorkerId}, which took its place. Give the worker more memory; when it is killed {KillsToReduce} times without a step in between, micro-batches are halved."));
+                    $"{before.Id} was killed for memory: its control group counts {request.MemoryKills - before.Kills} such {(request.MemoryKills - before.Kills == 1 ? "kill" : "kills")} since it was started, says {request.WorkerId}, which took its place. Give the worker more memory, or create a run with a smaller model or model.context. After {KillsToReduce} kills without getting further, micro-batches are halved."));
                 break;
             }
         }

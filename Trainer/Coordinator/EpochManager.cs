@@ -8,7 +8,7 @@ namespace LlmPipeline.Trainer.Coordinator;
 /// </summary>
 internal sealed partial class EpochManager(TimeProvider time, EpochTimings timings)
 {
-    /// <summary>One kill may be somebody else's doing.</summary>
+    /// <summary>Kills for memory without getting further after which the micro-batch is halved: one may be somebody else's doing.</summary>
     private const int KillsToReduce = 2;
 
     private readonly Lock _lock = new();
@@ -24,7 +24,7 @@ internal sealed partial class EpochManager(TimeProvider time, EpochTimings timin
     private bool _cancel;
     private Epoch? _epoch;
     private int _brokenEpochs;
-    private int _killsWithoutStep;
+    private int _memoryKillsHere;
 
     /// <summary>Completes when something changed that <see cref="Decide"/> looks at.</summary>
     public Task Changed => _changed.Next;
@@ -56,7 +56,7 @@ internal sealed partial class EpochManager(TimeProvider time, EpochTimings timin
     {
         lock (_lock)
         {
-            (_job, _jobSince, _cancel, _epoch, _brokenEpochs, _killsWithoutStep) = (job, time.GetTimestamp(), false, null, 0, 0);
+            (_job, _jobSince, _cancel, _epoch, _brokenEpochs, _memoryKillsHere) = (job, time.GetTimestamp(), false, null, 0, 0);
             _notices.Clear();
             _standingBy.Clear();
             foreach (var worker in _workers.Values)
@@ -110,7 +110,7 @@ internal sealed partial class EpochManager(TimeProvider time, EpochTimings timin
     {
         lock (_lock)
         {
-            (_brokenEpochs, _killsWithoutStep) = (0, 0);
+            (_brokenEpochs, _memoryKillsHere) = (0, 0);
         }
     }
 
@@ -161,9 +161,8 @@ internal sealed partial class EpochManager(TimeProvider time, EpochTimings timin
                 Cancel = _cancel,
                 Traceparent = job.Traceparent,
                 Members = { members.Select(m => new EpochMember { WorkerId = m.Id, Address = m.Address }) },
-                ReduceMicroBatch = _killsWithoutStep >= KillsToReduce,
+                MaxMicroBatchSize = _memoryKillsHere >= KillsToReduce ? MicroBatchAfterKills(job) : 0,
             };
-            _killsWithoutStep = plan.ReduceMicroBatch ? 0 : _killsWithoutStep;
             _brokenEpochs = _epoch?.BrokenAt is null ? 0 : _brokenEpochs + 1;
             _epoch = new Epoch(plan);
             foreach (var worker in _workers.Values)
@@ -296,6 +295,8 @@ internal sealed partial class EpochManager(TimeProvider time, EpochTimings timin
         }
     }
 
+    private int MicroBatchAfterKills(TrainingJob job) => Math.Max(1, (job.Spec.Training?.MicroBatchSize ?? 1) >> Math.Min(30, _memoryKillsHere / KillsToReduce));
+
     private void Assign(EpochWorker worker, EpochPlan? plan) => worker.Assign(new Assignment { Version = ++_version, Epoch = plan });
 
     private void Lose(EpochWorker worker, string cause)
@@ -319,7 +320,7 @@ internal sealed partial class EpochManager(TimeProvider time, EpochTimings timin
         public EpochPlan ToPrepare()
         {
             var preparing = plan.Clone();
-            (preparing.Rank, preparing.SourceRank, preparing.Checkpoint, preparing.ReduceMicroBatch) = (-1, 0, "", false);
+            (preparing.Rank, preparing.SourceRank, preparing.Checkpoint, preparing.MaxMicroBatchSize) = (-1, 0, "", 0);
             preparing.Members.Clear();
             return preparing;
         }

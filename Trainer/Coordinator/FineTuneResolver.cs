@@ -71,8 +71,8 @@ internal static class FineTuneResolver
         }
         catch (Exception exception) when (exception is BlobNotFoundException or CorruptDirectoryException)
         {
-            throw new StageFailedException(ErrorReasons.NotFound,
-                $"fine_tune.base '{tune.Base}' cannot be read any more: {exception.Message} A run keeps its newest checkpoints and the best one; create a run whose fine_tune.base names one of them, or a published model.", exception);
+            throw new StageFailedException(exception is BlobNotFoundException ? ErrorReasons.NotFound : ErrorReasons.CorruptData,
+                $"fine_tune.base '{tune.Base}' cannot be read any more: {exception.Message} Create a run with another base{(tune.Base.StartsWith("runs/", StringComparison.Ordinal) ? "; a run keeps its newest checkpoints and the best one" : "")}.", exception);
         }
 
         var known = TokenizerOf(folder);

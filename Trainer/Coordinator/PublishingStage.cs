@@ -47,8 +47,7 @@ internal sealed class PublishingStage(IBlobStore store, TimeProvider time)
             try
             {
                 var directory = store.CreateDirectory(name);
-                await WriteAsync(directory, run, folder, description, cancellationToken);
-
+                await publishing.WhileHeldAsync(token => WriteAsync(directory, run, folder, description, token), cancellationToken);
                 await directory.CommitAsync(lineage, BlobCondition.NotExists, cancellationToken);
                 activity?.SetTag("model", name);
                 return name;

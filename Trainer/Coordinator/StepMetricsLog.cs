@@ -63,14 +63,18 @@ internal sealed class StepMetricsLog
 
         foreach (var (first, name) in names.Order())
         {
-            log._segments.Add(first);
             if (await store.TryReadTextAsync(name, cancellationToken) is not (var text, var eTag))
             {
                 continue;
             }
 
             log._eTags[first] = eTag;
+            if (text.Length == 0)
+            {
+                continue;
+            }
 
+            log._segments.Add(first);
             foreach (var line in text.Split('\n', StringSplitOptions.RemoveEmptyEntries))
             {
                 try
@@ -178,7 +182,7 @@ internal sealed class StepMetricsLog
     {
         using (await _committing.EnterAsync(cancellationToken))
         {
-            await DeleteGoneAsync(cancellationToken);
+            await DropGoneAsync(cancellationToken);
             while (true)
             {
                 long segment;
@@ -214,19 +218,14 @@ internal sealed class StepMetricsLog
     }
 
     // From the end, so that what is left is never a hole.
-    private async Task DeleteGoneAsync(CancellationToken cancellationToken)
+    private async Task DropGoneAsync(CancellationToken cancellationToken)
     {
         while (Last() is { } segment)
         {
-            await _store.DeleteAsync(NameOf(segment), cancellationToken);
+            await DropAsync(segment, cancellationToken);
             lock (_lock)
             {
-                // Or it has begun anew in the meantime, and is written again.
-                if (_gone.Remove(segment) || _segments.Contains(segment))
-                {
-                    _eTags.Remove(segment);
-                    _doubtful.Remove(segment);
-                }
+                _gone.Remove(segment);
             }
         }
 
@@ -235,6 +234,25 @@ internal sealed class StepMetricsLog
             lock (_lock)
             {
                 return _gone.Count > 0 ? _gone.Max : null;
+            }
+        }
+    }
+
+    // Where nothing may be deleted, it is emptied; where the answer was lost, what is stored decides.
+    private async Task DropAsync(long segment, CancellationToken cancellationToken)
+    {
+        var name = NameOf(segment);
+        _eTags.Remove(segment);
+        _doubtful.Remove(segment);
+        try
+        {
+            await _store.DeleteAsync(name, cancellationToken);
+        }
+        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException or Azure.RequestFailedException)
+        {
+            if (await _store.TryReadTextAsync(name, cancellationToken) is (_, var eTag))
+            {
+                _eTags[segment] = await _store.WriteTextAsync(name, "", BlobCondition.Matches(eTag), cancellationToken);
             }
         }
     }

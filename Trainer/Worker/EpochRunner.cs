@@ -50,7 +50,7 @@ internal sealed partial class EpochRunner(
             {
                 StepDone = Announce,
                 Begin = () => Begin(plan, dataset, replica),
-                StartsSmaller = plan.ReduceMicroBatch,
+                MaxMicroBatchSize = plan.MaxMicroBatchSize,
                 WriteSamples = SampleWriter.For(plan.Spec, replica.Model, dataset.TokenizerJson),
                 Ceiling = precision => ComputeCeiling.FlopsPerSecond(device, precision),
             };

@@ -38,6 +38,7 @@ internal sealed partial class ProgressReporter(
                 _checkpoints.Clear();
                 _events.Clear();
                 _rollback = null;
+                _trainSeconds = 0;
             }
 
             _remembered = null;

@@ -21,6 +21,9 @@ internal sealed partial class TrainingLoop
     private bool Checkpoint(bool last)
     {
         TakeArrived(isNeeded: true);
+
+        // No step since has shown it, so that training did not go back.
+        ThrowIfBroken(_writer.Finish(_replica));
         _writer.Begin(_replica, _settings.KeepCheckpoints, copy: !last);
         for (var attempt = 1; last && _writer.Finish(_replica) is { } error; attempt++)
         {
@@ -29,11 +32,7 @@ internal sealed partial class TrainingLoop
                 return false;
             }
 
-            if (error is FatalTrainingException fatal)
-            {
-                throw new FatalTrainingException(fatal.Reason, fatal.Message, fatal);
-            }
-
+            ThrowIfBroken(error);
             if (attempt == LastAttempts || error is not (IOException or UnauthorizedAccessException or Azure.RequestFailedException))
             {
                 throw new FatalTrainingException(ErrorReasons.Internal,
@@ -47,5 +46,13 @@ internal sealed partial class TrainingLoop
         _time.Lap(StepPhase.Checkpoint);
         _metrics.PhaseDone(StepPhase.Checkpoint, _time);
         return true;
+    }
+
+    private static void ThrowIfBroken(Exception? error)
+    {
+        if (error is FatalTrainingException fatal)
+        {
+            throw new FatalTrainingException(fatal.Reason, fatal.Message, fatal);
+        }
     }
 }

@@ -56,7 +56,7 @@ internal sealed partial class TrainingLoop
             var many = _settings.Guard.Policy == AnomalyPolicy.Stop ? ""
                 : $" That is one more than the {_settings.Guard.MaxAnomalies} within {_settings.Guard.Window} steps that training.max_anomalies allows.";
             throw new FatalTrainingException(anomaly.Reason,
-                $"Step {step}, {anomaly.Message}.{many} {anomaly.Remedy}, in another run: this one's spec stays as it is. With fine_tune.base: {State.Run} it begins with the weights of this one's best checkpoint.");
+                $"Step {step}, {anomaly.Message}.{many} {anomaly.Remedy}, in another run: this one's spec stays as it is. A checkpoint of this one, if there is one, can be its fine_tune.base.");
         }
 
         return guard;

@@ -55,7 +55,7 @@ internal sealed partial class TrainingLoop
         _ranges = _replica.Model.GradientRanges(SmallestRange);
         _clock = Stopwatch.GetTimestamp();
         _replica.State = State with { TrainSeconds = _secondsBefore };
-        if (StartsSmaller && _settings.MicroBatchSize > 1)
+        while (MaxMicroBatchSize > 0 && _settings.MicroBatchSize > MaxMicroBatchSize)
         {
             ReduceMicroBatch(State.Step);
         }

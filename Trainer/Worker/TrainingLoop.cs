@@ -92,8 +92,8 @@ internal sealed partial class TrainingLoop
     /// <summary>Writes the texts that belong to a validation; null for none.</summary>
     public Func<IReadOnlyList<TextSample>>? WriteSamples { get; init; }
 
-    /// <summary>This epoch begins with half of the micro-batch, as the system killed members for memory.</summary>
-    public bool StartsSmaller { get; init; }
+    /// <summary>Most sequences of a micro-batch in this epoch, as the system killed members for memory; 0 for any.</summary>
+    public int MaxMicroBatchSize { get; init; }
 
     /// <summary>Floating-point operations a second that this worker's device does at most in a precision; null when it is not known.</summary>
     public Func<Precision, double>? Ceiling { get; init; }
@@ -169,6 +169,12 @@ internal sealed partial class TrainingLoop
             TakeArrived();
             if (last)
             {
+                if (State.Step == 0 && !votes.Stop)
+                {
+                    throw new FatalTrainingException(ErrorReasons.LossNotFinite,
+                        "Training went back to its beginning, and then training.max_seconds was over: there is nothing to keep. Lower optimizer.learning_rate or set optimizer.clip_norm, in another run.");
+                }
+
                 if (_place.Rank == 0)
                 {
                     _progress.Finished(State.TrainSeconds);
@@ -182,7 +188,7 @@ internal sealed partial class TrainingLoop
                 return LoopOutcome.Left;
             }
 
-            // What was void is part of the step that is taken in its place.
+            // What belongs to no step that was done is part of the next one.
             if (done is not null)
             {
                 _time.Restart();

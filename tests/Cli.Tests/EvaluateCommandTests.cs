@@ -62,9 +62,11 @@ public sealed class EvaluateCommandTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task CtrlCLeavesWhatWasFoundInWorkAndSaysHowToCancelIt()
+    public async Task CtrlCLeavesWhatWasFoundAndSaysHowToCancelIt()
     {
-        Add(Evaluation.Types.State.Running);
+        // Somebody else waits for it, a run for example.
+        _gateway.QueuesEvaluations = false;
+        Add(Evaluation.Types.State.Queued);
         Assert.Equal(130, await LeaveAsync());
         Assert.IsType<CreateEvaluationRequest>(Assert.Single(_gateway.Requests));
         Assert.Equal("evaluations/e100 goes on without being watched. Cancel it with 'llmpipe evaluations cancel evaluations/e100'.\n", _cli.Error);

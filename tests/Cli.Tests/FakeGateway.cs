@@ -56,6 +56,9 @@ internal sealed class FakeGateway : IAsyncDisposable
 
     public ConcurrentQueue<byte[]> Exports { get; } = new();
 
+    /// <summary>Evaluations are queued by the call that asks for them.</summary>
+    public bool QueuesEvaluations { get; set; } = true;
+
     /// <summary>Completed when a watcher has everything that was written down, and waits.</summary>
     public TaskCompletionSource WatcherWaits { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
@@ -268,7 +271,7 @@ internal sealed class FakeGateway : IAsyncDisposable
         public override Task<CreateEvaluationResponse> CreateEvaluation(CreateEvaluationRequest request, ServerCallContext context)
         {
             gateway.Requests.Enqueue(request);
-            return Task.FromResult(new CreateEvaluationResponse { Evaluation = gateway.Evaluations[0] });
+            return Task.FromResult(new CreateEvaluationResponse { Evaluation = gateway.Evaluations[0], Queued = gateway.QueuesEvaluations });
         }
 
         public override async Task WatchEvaluation(WatchEvaluationRequest request, IServerStreamWriter<WatchEvaluationResponse> responseStream, ServerCallContext context)

@@ -165,6 +165,25 @@ public sealed class GuardTests
     }
 
     [Fact]
+    public async Task WhereTimeIsUpAtTheBeginningThereIsNothingToFinish()
+    {
+        var spec = Spec("rollback");
+        (spec.Training.Steps, spec.Training.MaxSeconds, spec.Training.MaxAnomalies, spec.Training.CheckpointInterval) = (1_000_000, 0.5, 1_000_000, 1_000_000);
+        using var harness = new LoopHarness(spec, 1);
+        harness.AfterStep = step =>
+        {
+            if (step > 0)
+            {
+                harness.Replicas[0].Model.Parameters.Values[..100].Fill(float.NaN);
+            }
+        };
+        var fatal = Assert.IsType<FatalTrainingException>(Assert.Single(await harness.RunAsync()));
+        Assert.Equal("LOSS_NOT_FINITE", fatal.Reason);
+        Assert.StartsWith("Training went back to its beginning, and then training.max_seconds was over", fatal.Message);
+        Assert.Equal(0, harness.Sink.FinishedCount);
+    }
+
+    [Fact]
     public async Task WithoutACheckpointTrainingBeginsAgain()
     {
         using var harness = new LoopHarness(Spec("rollback"), 1);
@@ -227,17 +246,19 @@ public sealed class GuardTests
     }
 
     [Theory]
-    [InlineData(1)]
-    [InlineData(3)]
-    public async Task AnEpochAfterKillsForMemoryBeginsWithHalfTheMicroBatch(int size)
+    [InlineData(1, 2, 2)]
+    [InlineData(3, 2, 2)]
+    [InlineData(3, 1, 1)]
+    [InlineData(1, 8, 4)]
+    public async Task AnEpochAfterKillsForMemoryHasSmallerMicroBatches(int size, int most, int expected)
     {
-        using var harness = new LoopHarness(TinyRun.Spec(s => (s.Training.BatchSize, s.Training.MicroBatchSize) = (12, 4)), size) { StartsSmaller = true };
+        using var harness = new LoopHarness(TinyRun.Spec(s => (s.Training.BatchSize, s.Training.MicroBatchSize) = (12, 4)), size) { MaxMicroBatchSize = most };
         Assert.All(await harness.RunAsync(), outcome => Assert.Equal(LoopOutcome.Finished, outcome));
-        using var reference = new LoopHarness(TinyRun.Spec(s => (s.Training.BatchSize, s.Training.MicroBatchSize) = (12, 2)), 1);
+        using var reference = new LoopHarness(TinyRun.Spec(s => (s.Training.BatchSize, s.Training.MicroBatchSize) = (12, expected)), 1);
         await reference.RunAsync();
         Assert.Equal(reference.Sink.Curve, harness.Sink.Curve);
-        Assert.All(harness.Replicas, replica => Assert.Equal(2, replica.State.MicroBatchSize));
-        Assert.Single(harness.Sink.Events, e => e.Kind == "MICRO_BATCH_REDUCED");
+        Assert.All(harness.Sink.Steps.Values, step => Assert.Equal(expected, step.MicroBatchSize));
+        Assert.Equal((int)Math.Log2(4.0 / expected), harness.Sink.Events.Count(e => e.Kind == "MICRO_BATCH_REDUCED"));
     }
 
     [Fact]

@@ -57,8 +57,8 @@ internal sealed class LoopHarness : IDisposable
     /// <summary>Called by every rank's thread after each step: rank, step.</summary>
     public Action<int, long>? AfterStepOf { get; set; }
 
-    /// <summary>See <see cref="TrainingLoop.StartsSmaller"/>.</summary>
-    public bool StartsSmaller { get; set; }
+    /// <summary>See <see cref="TrainingLoop.MaxMicroBatchSize"/>.</summary>
+    public int MaxMicroBatchSize { get; set; }
 
     /// <summary>See <see cref="TrainingLoop.MaxDeferredBytes"/>.</summary>
     public long MaxDeferredBytes { get; set; } = 1 << 30;
@@ -96,7 +96,7 @@ internal sealed class LoopHarness : IDisposable
             {
                 Begin = () => Begin(Replicas[rank]),
                 SmallestRange = SmallestRange,
-                StartsSmaller = StartsSmaller,
+                MaxMicroBatchSize = MaxMicroBatchSize,
                 MaxDeferredBytes = MaxDeferredBytes,
                 StepDone = () =>
                 {

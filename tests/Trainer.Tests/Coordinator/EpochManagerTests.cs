@@ -476,32 +476,71 @@ public sealed class EpochManagerTests
     }
 
     [Theory]
-    [InlineData(false)]
-    [InlineData(true)]
-    public void KillsForMemoryWithoutAStepMakeTheMicroBatchSmaller(bool progress)
+    [InlineData(4, "0 0 2 2 1 1 1 1")]
+    [InlineData(1, "0 0 1 1")]
+    public void KillsForMemoryMakeTheMicroBatchSmallerAndAreNotSurvivedForEver(int microBatch, string expected)
     {
-        Begin();
-        var reduced = new List<bool>();
-        for (var kills = 0; kills < 5; kills++)
+        _manager.SetJob(MemoryJob(microBatch));
+        var most = new List<int>();
+        for (var kills = 0; ; kills++)
         {
-            if (kills > 0)
+            Replace(kills);
+            if (Decide() is { Action: EpochAction.Fail } decision)
             {
-                Kill($"worker-0-{kills - 1:D6}");
+                Assert.Equal("OUT_OF_MEMORY", decision.Error!.Reason);
+                Assert.Contains($"killed for memory {kills} times without getting further", decision.Error.Message);
+                break;
             }
 
-            var id = $"worker-0-{kills:D6}";
-            Enter(new HeartbeatRequest { WorkerId = id, Address = "http://worker-0", MemoryKills = kills });
-            Beat(id, address: "http://worker-0");
-            Advance(0.6);
             Form(new EpochOrigin("", 0));
-            reduced.Add(Plan(id).ReduceMicroBatch);
-            if (progress)
-            {
-                _manager.Progressed();
-            }
+            most.Add(Plan(Id(kills)).MaxMicroBatchSize);
         }
 
-        Assert.Equal(progress ? [false, false, false, false, false] : [false, false, true, false, true], reduced);
+        Assert.Equal(expected, string.Join(' ', most));
+    }
+
+    [Fact]
+    public void KillsForMemoryOfARunThatGetsFurtherAreNoReasonToComputeOtherwise()
+    {
+        _manager.SetJob(MemoryJob(4));
+        for (var kills = 0; kills < 20; kills++)
+        {
+            Replace(kills);
+            Form(new EpochOrigin("", 0));
+            Assert.Equal(0, Plan(Id(kills)).MaxMicroBatchSize);
+            _manager.Progressed();
+        }
+
+        // Nor are those of processes that never took part.
+        for (var kills = 0; kills < 9; kills++)
+        {
+            Enter(new HeartbeatRequest { WorkerId = $"worker-1-{kills:D6}", Address = "http://worker-1", MemoryKills = kills });
+        }
+
+        Replace(20);
+        Form(new EpochOrigin("", 0));
+        Assert.Equal(0, Plan(Id(20)).MaxMicroBatchSize);
+    }
+
+    private static string Id(int kills) => $"worker-0-{kills:D6}";
+
+    private static TrainingJob MemoryJob(int microBatch)
+    {
+        var job = Job();
+        job.Spec.Training.MicroBatchSize = microBatch;
+        return job;
+    }
+
+    private void Replace(int kills)
+    {
+        if (kills > 0)
+        {
+            Kill(Id(kills - 1));
+        }
+
+        Enter(new HeartbeatRequest { WorkerId = Id(kills), Address = "http://worker-0", MemoryKills = kills });
+        Beat(Id(kills), address: "http://worker-0");
+        Advance(0.6);
     }
 
     [Fact]

@@ -49,6 +49,28 @@ public sealed class StepMetricsLogTests : IDisposable
     }
 
     [Fact]
+    public async Task WhereNothingMayBeDeletedStepsGoAllTheSame()
+    {
+        var store = new FaultyStore(_store) { Deleting = _ => throw new UnauthorizedAccessException("No right to delete") };
+        var log = await StepMetricsLog.OpenAsync(store, Run, default);
+        for (var first = 1; first < 4000; first += 100)
+        {
+            log.Append(Steps(first, first + 99));
+            await log.CommitAsync(default);
+        }
+
+        await log.TruncateAsync(0, default);
+        Assert.Null((await OpenAsync()).Last);
+        log.Append(Steps(1, 10));
+        await log.CommitAsync(default);
+        var again = await OpenAsync();
+        Assert.Equal(10, again.Last!.Step);
+        again.Append(Steps(11, 20));
+        await again.CommitAsync(default);
+        Assert.Equal(20, (await OpenAsync()).Last!.Step);
+    }
+
+    [Fact]
     public async Task WhatStorageDidNotDropIsDroppedWithTheNextCommit()
     {
         var store = new FaultyStore(_store);
@@ -59,10 +81,11 @@ public sealed class StepMetricsLogTests : IDisposable
             await log.CommitAsync(default);
         }
 
-        store.Deleting = _ => throw new IOException("No space left on device");
+        store.Deleting = _ => throw new IOException("Storage is away");
+        store.Committing = store.Deleting;
         await Assert.ThrowsAsync<IOException>(() => log.TruncateAsync(1000, default));
         Assert.Equal(1000, log.Last!.Step);
-        store.Deleting = _ => Task.CompletedTask;
+        (store.Deleting, store.Committing) = (_ => Task.CompletedTask, _ => Task.CompletedTask);
         log.Append(Steps(1001, 1010));
         await log.CommitAsync(default);
         Assert.Single(Directory.GetFiles(Path.Combine(_folder.Path, Run, "metrics")));
