@@ -11,6 +11,9 @@ internal sealed record LocalRound(LocalRoundKey Key)
 {
     private readonly Dictionary<int, LocalShard> _shards = [];
 
+    /// <summary>What an epoch before spent on it (<see cref="StepClock.Ticks"/>).</summary>
+    public long[]? Spent { get; set; }
+
     /// <summary>A shard's training, which begins as it is made.</summary>
     /// <param name="shard">Its number.</param>
     /// <param name="parameters">What it begins from.</param>

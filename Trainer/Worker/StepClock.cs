@@ -57,6 +57,18 @@ internal sealed class StepClock(TimeProvider time)
         _mark = now;
     }
 
+    /// <summary>All phases so far, for <see cref="Add"/>.</summary>
+    public long[] Ticks() => [.. _ticks];
+
+    /// <summary>What was spent on this step before, by another clock of the same time.</summary>
+    public void Add(long[] ticks)
+    {
+        for (var phase = 0; phase < _ticks.Length; phase++)
+        {
+            _ticks[phase] += ticks[phase];
+        }
+    }
+
     /// <summary>Leaves one of so many equal parts of each phase, where as many steps were taken together.</summary>
     public void Share(int parts)
     {

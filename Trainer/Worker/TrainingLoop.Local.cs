@@ -39,6 +39,12 @@ internal sealed partial class TrainingLoop
         var shards = local.OwnData ? _place.Size : local.Shards;
         var key = new LocalRoundKey(before + 1, steps, State.Guard.Rollbacks, State.Guard.DataOffset, _settings.MicroBatchSize);
         var progress = _replica.LocalRound?.Key == key ? _replica.LocalRound : _replica.LocalRound = new LocalRound(key);
+        if (progress.Spent is { } spent)
+        {
+            _time.Add(spent);
+            progress.Spent = null;
+        }
+
         var own = new List<(int Shard, LocalShard Training)>();
         var bytesBefore = _allReduce?.TransferredBytes ?? 0;
         var fits = TrainShards(local, progress, begin, end, steps, own);

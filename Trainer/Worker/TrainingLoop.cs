@@ -111,6 +111,11 @@ internal sealed partial class TrainingLoop
         }
         finally
         {
+            if (_replica.LocalRound is { } unfinished)
+            {
+                unfinished.Spent ??= _time.Ticks();
+            }
+
             // A checkpoint on its way is finished before somebody else writes one.
             _writer.Finish(_replica);
             StopArriving();

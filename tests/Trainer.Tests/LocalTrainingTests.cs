@@ -285,7 +285,14 @@ public sealed class LocalTrainingTests
         using var reference = new LoopHarness(spec, 1);
         await reference.RunAsync();
         using var first = new LoopHarness(spec, 1);
-        first.Wrap = (_, data) => new FaultyData(data) { Reading = (step, _) => first.Controls[0].LeaveRequested |= step == 7 };
+        first.Wrap = (_, data) => new FaultyData(data)
+        {
+            Reading = (step, _) =>
+            {
+                first.Controls[0].LeaveRequested |= step == 7;
+                Thread.Sleep(step is 6 or 7 ? 100 : 0);
+            },
+        };
         Assert.Equal([LoopOutcome.Left], await first.RunAsync());
         Assert.Equal(4, first.Replicas[0].State.Step);
         var newcomer = TinyRun.NewReplica(spec);
@@ -294,6 +301,10 @@ public sealed class LocalTrainingTests
         Assert.All(await second.RunAsync(), outcome => Assert.Equal(LoopOutcome.Finished, outcome));
         Assert.Equal(reference.Sink.Curve.Skip(4), second.Sink.Curve.Where(c => c.Step > 4));
         Assert.All(second.Replicas, replica => Assert.True(TrainingLoopTests.SameState(reference.Replicas[0], replica)));
+
+        // The time of the epoch before is told with the round's.
+        Assert.True(second.Sink.Steps.Values.Where(s => s.Step is > 4 and <= 8).Sum(s => s.StepSeconds) > 0.2);
+        Assert.All(second.Sink.Steps.Values, s => Assert.Equal(s.StepSeconds, s.Phases.Data + s.Phases.ForwardBackward + s.Phases.Exchange + s.Phases.Optimizer + s.Phases.Validation + s.Phases.Checkpoint + s.Phases.Other, 1e-5));
     }
 
     [Fact]
