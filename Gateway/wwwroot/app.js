@@ -117,7 +117,8 @@ function showTiles(run) {
 }
 
 // A classifier predicts once a document.
-const lossUnit = ({ labels }) => labels?.length > 0 ? "nats a document" : "nats per token";
+const lossUnit = ({ labels, spec }) =>
+  labels?.length > 0 ? "nats a document" : spec?.model?.objective === "masked" ? "nats per masked token" : "nats per token";
 
 function showEvaluation(run) {
   const result = run.evaluation;

@@ -185,7 +185,8 @@ internal sealed partial class RunStages(
         bool Measured(Run record)
         {
             record.Evaluation = result;
-            var beside = result.Classification is { } classes ? FormattableString.Invariant($"accuracy {classes.Accuracy:P1}") : FormattableString.Invariant($"perplexity {result.Model?.Perplexity:F2}");
+            var beside = result.Classification is { } classes ? FormattableString.Invariant($"accuracy {classes.Accuracy:P1}")
+                : FormattableString.Invariant($"{(result.Model?.Objective == "masked" ? "pseudo-perplexity" : "perplexity")} {result.Model?.Perplexity:F2}");
             RunEvents.Add(record, RunEvents.Evaluated, FormattableString.Invariant(
                 $"{result.Name}: loss {result.Model?.Loss:F4} {LossUnit.Of(result)}, {beside}{(result.Model?.ImpossibleCount > 0 ? $"; {result.Model.ImpossibleCount} of {result.Model.TokenCount} tokens have probability 0" : "")}."), time.GetUtcNow());
             return true;

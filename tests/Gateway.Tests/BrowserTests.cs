@@ -88,6 +88,7 @@ public sealed class BrowserTests
     {
         var (old, present) = (new ModelQuality { Loss = 3, Perplexity = 20.0856 }, new ModelQuality { Loss = 2, Perplexity = 7.3891 });
         var run = Add(runs, "filled-gaps", Run.Types.State.Succeeded, DateTime.UtcNow.AddHours(-4), steps: 100, of: 100);
+        run.Spec.Model.Objective = "masked";
         run.Evaluation = new EvaluationResult
         {
             Model = new ModelQuality { TokenCount = 1500, Loss = 2, Perplexity = 7.3891, Accuracy = 0.5, Objective = "masked" },

@@ -84,6 +84,7 @@ try {
   assert.deepEqual(await texts(page, "#evaluation-head th"), ["Model", "Loss", "Pseudo-perplexity", "Masked-token accuracy"]);
   assert.deepEqual(await texts(page, "#forgetting-rows > *:first-child > *"), ["base", "2.0000 (7.39)", "3.0000 (20.09)"]);
   assert.match(await page.locator("#evaluation-facts").textContent(), /1,500 masked tokens/);
+  assert.equal(await page.locator("#loss-unit").textContent(), "nats per masked token");
   assert.equal(await page.locator("#evaluation-text").isVisible(), false);
 
   // The model writes markup, which stays text.
