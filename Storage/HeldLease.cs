@@ -108,7 +108,7 @@ public sealed class HeldLease : IAsyncDisposable
 
                 renewed = asked;
             }
-            catch (Exception exception) when (exception is IOException or UnauthorizedAccessException or Azure.RequestFailedException or TimeoutException)
+            catch (Exception exception) when (StorageFailure.Is(exception) || exception is TimeoutException)
             {
                 if (_time.GetElapsedTime(renewed) >= Duration - RenewInterval)
                 {

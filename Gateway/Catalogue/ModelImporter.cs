@@ -11,7 +11,6 @@ namespace LlmPipeline.Gateway.Catalogue;
 /// <summary>Publishes models that other software wrote: Hugging Face directories and llama2.c checkpoints.</summary>
 internal sealed class ModelImporter(IBlobStore store, ModelCatalogue catalogue, IOptions<GatewayOptions> options, TimeProvider time)
 {
-    private const string ManifestSuffix = "/manifest.json";
 
     /// <summary>Reads a model of this machine, and publishes it as the next version.</summary>
     /// <param name="path">A folder, or a checkpoint file.</param>
@@ -65,39 +64,11 @@ internal sealed class ModelImporter(IBlobStore store, ModelCatalogue catalogue, 
             ["vocabulary_size"] = model.VocabularySize,
             ["create_time"] = time.GetUtcNow().ToString("O", CultureInfo.InvariantCulture),
         };
-
-        // Of two who write the files of one version, the first would commit those of the second.
-        await using var publishing = await HeldLease.TakeAsync(store, $"models/{id}/publishing", time, cancellationToken);
-        for (var version = await LastVersionAsync(id, cancellationToken) + 1; ; version++)
+        return await ModelVersions.PublishAsync(store, $"models/{id}", _ => Task.FromResult(false), async (directory, token) =>
         {
-            var name = string.Create(CultureInfo.InvariantCulture, $"models/{id}/versions/{version}");
-            try
-            {
-                var directory = store.CreateDirectory(name);
-                await publishing.WhileHeldAsync(token => ModelDirectory.WriteAsync(directory, model, tokenizer.ToJson(), cancellationToken: token), cancellationToken);
-                await directory.CommitAsync(properties, BlobCondition.NotExists, cancellationToken);
-                return name;
-            }
-            catch (BlobConditionException)
-            {
-                // Somebody else published this version in the meantime.
-            }
-        }
-    }
-
-    private async Task<int> LastVersionAsync(string model, CancellationToken cancellationToken)
-    {
-        var last = 0;
-        await foreach (var blob in store.ListAsync($"models/{model}/versions/", cancellationToken))
-        {
-            if (blob.Name.EndsWith(ManifestSuffix, StringComparison.Ordinal) && blob.Name.Split('/') is [_, _, _, var text, _]
-                && int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var version))
-            {
-                last = Math.Max(last, version);
-            }
-        }
-
-        return last;
+            await ModelDirectory.WriteAsync(directory, model, tokenizer.ToJson(), cancellationToken: token);
+            return properties;
+        }, time, cancellationToken);
     }
 
     private string Readable(string path, string field)

@@ -49,7 +49,7 @@ internal sealed partial class EvaluatingStage(EvaluationService.EvaluationServic
                 evaluation = await evaluator.RunAsync(token => WatchAsync(id, evaluation, evaluator, token), cancellationToken);
             }
         }
-        catch (OperationCanceledException) when (IsCancelled(id))
+        catch (OperationCanceledException) when (runs.IsCancelling(id))
         {
             await CancelAsync(run, name, request);
             throw;
@@ -98,9 +98,6 @@ internal sealed partial class EvaluatingStage(EvaluationService.EvaluationServic
 
     private static bool IsTerminal(Evaluation evaluation) =>
         evaluation.State is Evaluation.Types.State.Succeeded or Evaluation.Types.State.Failed or Evaluation.Types.State.Cancelled;
-
-    // Not when the coordinator only stops: then the run goes on later.
-    private bool IsCancelled(string id) => runs.Records.TryGet(id)!.Value.State == Run.Types.State.Cancelling;
 
     /// <summary>Stops a measurement. No other run waits for it: the checkpoint is this run's. An Evaluator that does not answer goes on: nothing is lost but its time.</summary>
     /// <param name="run">The run.</param>

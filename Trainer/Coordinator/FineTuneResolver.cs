@@ -1,4 +1,3 @@
-using System.Globalization;
 using Grpc.Core;
 using LlmPipeline.Datasets.V1;
 using LlmPipeline.Models;
@@ -13,7 +12,6 @@ namespace LlmPipeline.Trainer.Coordinator;
 /// <summary><c>fine_tune</c> of a run: what the base says is filled in, and what contradicts it is refused.</summary>
 internal static class FineTuneResolver
 {
-    private const string ManifestSuffix = "/manifest.json";
     private const string UnfreezeEmbedding = "set fine_tune.frozen_embedding to false";
 
     private static readonly string[] Methods = ["full", "frozen", "lora"];
@@ -126,12 +124,9 @@ internal static class FineTuneResolver
         }
 
         var newest = 0;
-        await foreach (var blob in store.ListAsync($"{name}/versions/", cancellationToken))
+        await foreach (var (version, _) in ModelVersions.ListAsync(store, name, cancellationToken))
         {
-            if (blob.Name.EndsWith(ManifestSuffix, StringComparison.Ordinal) && int.TryParse(blob.Name.Split('/')[3], NumberStyles.None, CultureInfo.InvariantCulture, out var version))
-            {
-                newest = Math.Max(newest, version);
-            }
+            newest = Math.Max(newest, version);
         }
 
         return newest > 0 ? $"{name}/versions/{newest}" : throw RpcErrors.Create(

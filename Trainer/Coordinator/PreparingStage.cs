@@ -22,7 +22,7 @@ internal sealed partial class PreparingStage(DatasetService.DatasetServiceClient
         {
             dataset = await preprocessor.RunAsync(token => CreateAsync(run.Spec, ServiceCall.Deadline, token), cancellationToken);
         }
-        catch (OperationCanceledException) when (IsCancelled(id))
+        catch (OperationCanceledException) when (runs.IsCancelling(id))
         {
             await CancelUnnamedAsync(run);
             throw;
@@ -36,7 +36,7 @@ internal sealed partial class PreparingStage(DatasetService.DatasetServiceClient
                 dataset = await preprocessor.RunAsync(token => WatchAsync(id, dataset, preprocessor, token), cancellationToken);
             }
         }
-        catch (OperationCanceledException) when (IsCancelled(id))
+        catch (OperationCanceledException) when (runs.IsCancelling(id))
         {
             await CancelAsync(run, dataset.Name);
             throw;
@@ -104,9 +104,6 @@ internal sealed partial class PreparingStage(DatasetService.DatasetServiceClient
 
     private static bool IsTerminal(Dataset dataset) =>
         dataset.State is Dataset.Types.State.Ready or Dataset.Types.State.Failed or Dataset.Types.State.Cancelled;
-
-    // Not when the coordinator only stops: then the run goes on later.
-    private bool IsCancelled(string id) => runs.Records.TryGet(id)!.Value.State == Run.Types.State.Cancelling;
 
     /// <summary>Stops the making of a dataset that this run asked for and no other run waits for. A Preprocessor that does not answer goes on: nothing is lost but its time.</summary>
     private async Task CancelAsync(Run run, string dataset)

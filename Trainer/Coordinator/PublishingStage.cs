@@ -19,16 +19,15 @@ internal sealed class PublishingStage(IBlobStore store, TimeProvider time)
     {
         using var activity = RunTrace.Start("run publishing", run);
         var checkpoint = EvaluatingStage.Chosen(run);
-        var model = $"models/{run.Spec.Publish.ModelId}";
+        var name = await ModelVersions.PublishAsync(
+            store, $"models/{run.Spec.Publish.ModelId}", known => IsOfAsync(known, run, checkpoint, cancellationToken),
+            (directory, token) => WriteAsync(directory, run, checkpoint, token), time, cancellationToken);
+        activity?.SetTag("model", name);
+        return name;
+    }
 
-        // Of two who write the files of one version, the first would commit those of the second.
-        await using var publishing = await HeldLease.TakeAsync(store, $"{model}/publishing", time, cancellationToken);
-        var (versions, mine) = await VersionsAsync(model, run, checkpoint, cancellationToken);
-        if (mine is not null)
-        {
-            return mine;
-        }
-
+    private async Task<JsonObject> WriteAsync(DirectoryWriter directory, Run run, string checkpoint, CancellationToken cancellationToken)
+    {
         string folder;
         try
         {
@@ -40,23 +39,8 @@ internal sealed class PublishingStage(IBlobStore store, TimeProvider time)
         }
 
         var description = ModelDirectory.Describe(folder);
-        var lineage = await LineageAsync(run, checkpoint, description, cancellationToken);
-        for (var version = versions + 1; ; version++)
-        {
-            var name = string.Create(CultureInfo.InvariantCulture, $"{model}/versions/{version}");
-            try
-            {
-                var directory = store.CreateDirectory(name);
-                await publishing.WhileHeldAsync(token => WriteAsync(directory, run, folder, description, token), cancellationToken);
-                await directory.CommitAsync(lineage, BlobCondition.NotExists, cancellationToken);
-                activity?.SetTag("model", name);
-                return name;
-            }
-            catch (BlobConditionException)
-            {
-                // Somebody else published this version in the meantime.
-            }
-        }
+        await WriteAsync(directory, run, folder, description, cancellationToken);
+        return await LineageAsync(run, checkpoint, description, cancellationToken);
     }
 
     private static async Task WriteAsync(DirectoryWriter directory, Run run, string folder, ModelDescription description, CancellationToken cancellationToken)
@@ -79,28 +63,9 @@ internal sealed class PublishingStage(IBlobStore store, TimeProvider time)
         }
     }
 
-    private async Task<(int Last, string? Mine)> VersionsAsync(string model, Run run, string checkpoint, CancellationToken cancellationToken)
-    {
-        var last = 0;
-        await foreach (var blob in store.ListAsync($"{model}/versions/", cancellationToken))
-        {
-            if (!blob.Name.EndsWith(ManifestSuffix, StringComparison.Ordinal)
-                || blob.Name.Split('/') is not [_, _, _, var text, _] || !int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var version))
-            {
-                continue;
-            }
-
-            last = Math.Max(last, version);
-            var name = blob.Name[..^ManifestSuffix.Length];
-            if (await PropertiesAsync(name, cancellationToken) is { } found && Text(found, "run") == run.Name
-                && Text(found, "checkpoint") == checkpoint && Text(found, "attempt") == run.Attempt.ToString(CultureInfo.InvariantCulture))
-            {
-                return (last, name);
-            }
-        }
-
-        return (last, null);
-    }
+    private async Task<bool> IsOfAsync(string version, Run run, string checkpoint, CancellationToken cancellationToken) =>
+        await PropertiesAsync(version, cancellationToken) is { } found && Text(found, "run") == run.Name
+        && Text(found, "checkpoint") == checkpoint && Text(found, "attempt") == run.Attempt.ToString(CultureInfo.InvariantCulture);
 
     private async Task<JsonObject?> PropertiesAsync(string name, CancellationToken cancellationToken)
     {

@@ -210,6 +210,9 @@ internal sealed partial class RunCatalog(IBlobStore store, TimeProvider time, IL
         return record.Value;
     }
 
+    /// <summary>Whether a run is to be cancelled: not when the coordinator only stops, as the run goes on later then.</summary>
+    public bool IsCancelling(string id) => Records.TryGet(id)!.Value.State == State.Cancelling;
+
     /// <summary>Adds an event to a run.</summary>
     public Task AddEventAsync(string id, string kind, string message) => TellAsync(id, run => RunEvents.Add(run, kind, message, time.GetUtcNow()));
 
@@ -220,7 +223,7 @@ internal sealed partial class RunCatalog(IBlobStore store, TimeProvider time, IL
         {
             await Records.UpdateAsync(id, Change);
         }
-        catch (Exception exception) when (exception is (IOException and not BlobConditionException) or Azure.RequestFailedException or UnauthorizedAccessException)
+        catch (Exception exception) when (StorageFailure.Is(exception) && exception is not BlobConditionException)
         {
             LogUntold(exception, id);
             await Records.UpdateAsync(id, Change, durable: false);

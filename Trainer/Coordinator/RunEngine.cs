@@ -106,7 +106,7 @@ internal sealed partial class RunEngine(
                     told = true;
                 }
             }
-            catch (Exception exception) when (exception is IOException or Azure.RequestFailedException or UnauthorizedAccessException)
+            catch (Exception exception) when (StorageFailure.Is(exception))
             {
                 LogNoStorage(exception);
             }

@@ -265,7 +265,7 @@ internal sealed partial class RunStages(
         $"{name} ({configuration[key]})", (kind, message) => runs.AddEventAsync(id, kind, message), TimeSpan.FromSeconds(options.Value.PatienceSeconds), time);
 
     private static bool IsStorage(Exception exception) =>
-        exception is (IOException and not BlobConditionException and not BlobNotFoundException and not CorruptDirectoryException) or Azure.RequestFailedException or UnauthorizedAccessException;
+        StorageFailure.Is(exception) && exception is not (BlobConditionException or BlobNotFoundException or CorruptDirectoryException);
 
     [LoggerMessage(2010, LogLevel.Information, "{Run} is {State} (attempt {Attempt}).")]
     private partial void LogStage(string run, string state, int attempt);

@@ -248,7 +248,7 @@ internal sealed class StepMetricsLog
         {
             await _store.DeleteAsync(name, cancellationToken);
         }
-        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException or Azure.RequestFailedException)
+        catch (Exception exception) when (StorageFailure.Is(exception))
         {
             if (await _store.TryReadTextAsync(name, cancellationToken) is (_, var eTag))
             {

@@ -183,7 +183,7 @@ internal sealed partial class TrainingStage(
         {
             await log.TruncateAsync(after, stopping);
         }
-        catch (Exception exception) when (exception is (IOException and not BlobConditionException) or Azure.RequestFailedException or UnauthorizedAccessException)
+        catch (Exception exception) when (StorageFailure.Is(exception) && exception is not BlobConditionException)
         {
             LogStorage(exception, run);
         }

@@ -168,7 +168,7 @@ internal sealed partial class CheckpointStore(IBlobStore store, string tokenizer
                 await store.DeleteDirectoryAsync(ResourceName.Checkpoint(state.Run, step));
             }
         }
-        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException or Azure.RequestFailedException)
+        catch (Exception exception) when (StorageFailure.Is(exception))
         {
             // The new checkpoint counts.
             if (logger is not null)

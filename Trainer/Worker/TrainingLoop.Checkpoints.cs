@@ -1,4 +1,5 @@
 using LlmPipeline.ServiceDefaults;
+using LlmPipeline.Storage;
 
 namespace LlmPipeline.Trainer.Worker;
 
@@ -33,7 +34,7 @@ internal sealed partial class TrainingLoop
             }
 
             ThrowIfBroken(error);
-            if (attempt == LastAttempts || error is not (IOException or UnauthorizedAccessException or Azure.RequestFailedException))
+            if (attempt == LastAttempts || !StorageFailure.Is(error))
             {
                 throw new FatalTrainingException(ErrorReasons.Internal,
                     $"The last checkpoint of {State.Run} (step {State.Step}) could not be written: {error.Message} Make room or mend the storage, and resume the run.", error);

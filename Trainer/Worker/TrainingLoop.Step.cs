@@ -244,7 +244,7 @@ internal sealed partial class TrainingLoop
         metrics.TokensPerSecond = _stepTokens / Math.Max(1e-9, seconds);
         if (_peakFlops > 0)
         {
-            metrics.ModelFlopsUtilization = metrics.TokensPerSecond * _replica.Model.FlopsPerToken(_settings.Context) / (_peakFlops * _place.Size);
+            metrics.ModelFlopsUtilization = metrics.TokensPerSecond * _flopsPerToken / (_peakFlops * _place.Size);
         }
     }
 

@@ -51,6 +51,7 @@ internal sealed partial class TrainingLoop
     private long _clock;
     private double _secondsBefore;
     private double _peakFlops;
+    private double _flopsPerToken;
 
     /// <summary>Sets the loop up; nothing is exchanged yet.</summary>
     /// <param name="replica">What is trained; its step is negative when it is empty.</param>
@@ -130,6 +131,7 @@ internal sealed partial class TrainingLoop
         var votes = Enter();
         SettlePrecision();
         _peakFlops = Ceiling?.Invoke(_replica.Model.Precision) ?? 0;
+        _flopsPerToken = _peakFlops > 0 ? _replica.Model.FlopsPerToken(_settings.Context) : 0;
         if (_place.Rank == 0)
         {
             // Before the steps: they go back in the record, too, before any of them comes.

@@ -23,7 +23,7 @@ internal sealed partial class RunReports(StepMetricsCatalog metrics, IBlobStore 
                 await store.WriteTextAsync($"{run.Name}/{file.Path}", file.Text, default, cancellationToken);
             }
         }
-        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException or Azure.RequestFailedException)
+        catch (Exception exception) when (StorageFailure.Is(exception))
         {
             LogFailed(exception, run.Name);
         }
